@@ -1,0 +1,75 @@
+"""The condition stage: a shot's prompts, image and (later) audio become conditioning, once."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from actors.torch_device import TorchActor
+from actors.work import Made
+from ltx_ray.errors import MediaError
+from ltx_ray.media.audio import probe_audio
+from ltx_ray.media.image import read_image
+from ltx_ray.models.conditioning import encode_image, encode_prompts
+from ltx_ray.payload import pack
+from ltx_ray.run import RunSpec
+from ltx_ray.sampling.carriers import Conditioning
+from ltx_ray.types import Job, Shot
+
+_CACHED_PROMPTS = 256  # negative prompts and styles repeat from shot to shot; 2 MB each with T5-XXL
+
+
+class Conditioner(TorchActor):
+    """Holds the text encoder, and the VAE from the first image on."""
+
+    def __init__(self, run: RunSpec) -> None:
+        super().__init__(run)
+        self._tokenizer, self._text_encoder = self.checkpoint.load_text_encoder(self.dtype, self.device)
+        self._vae: Any = None
+        self._prompts: OrderedDict[str, tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
+
+    @torch.inference_mode()
+    def work(self, job: Job, inputs: Sequence[Any]) -> Made:
+        """Encode what the shot is conditioned on and store it."""
+        shot = job.shot
+        if shot.audio:
+            check_audio(shot.audio, shot.audio_start_s)  # now, not after hours of denoising
+        prompts = [self._encode(span.text) for span in shot.prompts]
+        negative_embeds, negative_mask = self._encode(shot.negative_prompt)
+        conditioning = Conditioning(
+            prompt_embeds=torch.cat([embeds for embeds, _ in prompts]),
+            prompt_mask=torch.cat([mask for _, mask in prompts]),
+            negative_embeds=negative_embeds,
+            negative_mask=negative_mask,
+            image=self._image(shot, job.frame.width, job.frame.height) if shot.image else None,
+            rows=job.frame.rows,
+            columns=job.frame.columns,
+            fps=shot.fps,
+        )
+        blob = pack(conditioning.to_tensors())
+        return Made(artefact=self.save(job, blob), parts=(blob,))
+
+    def _encode(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
+        if text not in self._prompts:
+            embeds, mask = encode_prompts(self._tokenizer, self._text_encoder, [text])
+            self._prompts[text] = (embeds.cpu(), mask.cpu())
+            if len(self._prompts) > _CACHED_PROMPTS:
+                self._prompts.popitem(last=False)
+        self._prompts.move_to_end(text)
+        return self._prompts[text]
+
+    def _image(self, shot: Shot, width: int, height: int) -> torch.Tensor:
+        assert shot.image is not None
+        if self._vae is None:
+            self._vae = self.checkpoint.load_vae(self.dtype, self.device)
+        return encode_image(self._vae, read_image(shot.image, width, height)).cpu()
+
+
+def check_audio(url: str, start_s: float) -> None:
+    """Raises MediaError where there is no sound at ``start_s`` of the file."""
+    facts = probe_audio(url)
+    if facts.seconds is not None and start_s >= facts.seconds:
+        raise MediaError(
+            f"audio_start_s must lie within the {facts.seconds:.3f} seconds of {url}, got {start_s}"
+        )

@@ -1,0 +1,53 @@
+"""The finish stage: joins the segments, adds the sound, and looks at the result before it counts."""
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from actors.work import Made, StageActor
+from ltx_ray.errors import BadResultError, InputLostError
+from ltx_ray.media.audio import read_audio
+from ltx_ray.media.join import join_segments
+from ltx_ray.media.probe import VideoFacts, probe_video, sha256_file
+from ltx_ray.types import Artefact, Job, Shot
+
+
+class Finisher(StageActor):
+    """Holds nothing; needs no device."""
+
+    def work(self, job: Job, inputs: Sequence[Any]) -> Made:
+        """Inputs: the segments, in order."""
+        shot, encoding = job.shot, self._run.config.encoding
+        audio = None
+        if shot.audio:
+            audio = read_audio(shot.audio, shot.audio_start_s, shot.seconds, encoding.audio_rate)
+        with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="ltx-ray-") as folder:
+            segments = [self._segment(stack, source) for source in inputs]
+            path = Path(folder) / "video.mp4"
+            join_segments(segments, list(job.segment_frames), path, shot.fps, audio, encoding)
+            facts = probe_video(path)
+            _check(shot, facts)
+            artefact = Artefact(name=job.output, sha256=sha256_file(path), bytes=facts.bytes)
+            self._store.put(path, job.output)
+        return Made(
+            artefact=artefact, facts={"num_frames": facts.num_frames, "audio_seconds": facts.audio_seconds}
+        )
+
+    def _segment(self, stack: ExitStack, source: Artefact) -> Path:
+        try:
+            path = stack.enter_context(self._store.fetched(source.name))
+            digest = sha256_file(path)
+        except FileNotFoundError as error:
+            raise InputLostError(f"segment {source.name} is gone", source.name) from error
+        if digest != source.sha256:
+            raise InputLostError(f"segment {source.name} is not what was committed", source.name)
+        return path
+
+
+def _check(shot: Shot, facts: VideoFacts) -> None:
+    wanted = (shot.num_frames, shot.width, shot.height)
+    got = (facts.num_frames, facts.width, facts.height)
+    if wanted != got:
+        raise BadResultError(f"the finished video should have (frames, width, height) = {wanted}, got {got}")

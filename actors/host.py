@@ -1,0 +1,76 @@
+"""Sets a coordinator up from what the command line asked, in whichever process it is to live."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+
+from actors.coordinator import Coordinator
+from actors.pool import Pool
+from actors.progress import Progress, Summary
+from actors.publisher import Publisher
+from ltx_ray.ledger.ledger import Ledger
+from ltx_ray.manifest.index import index_manifest, long_rows, shots
+from ltx_ray.run import RunSpec
+from ltx_ray.storage import Store
+from ltx_ray.types import Stage
+
+PoolFactory = Callable[[RunSpec, dict[Stage, int]], dict[Stage, Pool]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderJob:
+    """What one call of ``render`` is to do."""
+
+    manifest: str
+    run: RunSpec
+    sizes: dict[Stage, int]  # most actors of each stage
+    max_active: int  # shots
+    limit: int | None = None  # at most so many rows
+
+
+class Host:
+    """Holds one coordinator. A plain class; under Ray it is an async actor."""
+
+    def __init__(self, job: RenderJob, make_pools: PoolFactory) -> None:
+        self._job = job
+        self._make_pools = make_pools
+        self._coordinator: Coordinator | None = None
+        self._stopped = False
+
+    async def run(self) -> Summary:
+        """Index the manifest, replay the ledger, render."""
+        self._coordinator = await asyncio.to_thread(self._build)
+        if self._stopped:
+            self._coordinator.stop()
+        return await self._coordinator.run()
+
+    async def progress(self) -> Progress | None:
+        """How far the run is; None while it is being set up."""
+        return self._coordinator.progress() if self._coordinator else None
+
+    async def stop(self) -> None:
+        """Stop soon; everything that is committed stays."""
+        self._stopped = True
+        if self._coordinator:
+            self._coordinator.stop()
+
+    def _build(self) -> Coordinator:
+        job = self._job
+        index = index_manifest(job.manifest, job.run.config)
+        first = long_rows(index, job.sizes[Stage.DENOISE])
+        rows = shots(job.manifest, job.run.config, index, first)
+        total = index.num_rows if job.limit is None else min(job.limit, index.num_rows)
+        ledger, history = Ledger.open(Store(job.run.out))
+        return Coordinator(
+            job.run,
+            islice(rows, job.limit),
+            self._make_pools(job.run, job.sizes),
+            ledger,
+            history,
+            Publisher(job.run.out),
+            total=total,
+            cost=index.cost,
+            total_cost=index.total_cost,
+            max_active=job.max_active,
+        )

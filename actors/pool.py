@@ -1,0 +1,161 @@
+"""A pool: a priority queue in front of identical workers of one stage, grown on demand up to a number.
+
+The same pool serves Ray actors, threads of this process and simulated workers; they differ in the
+``Launcher`` that makes a worker. A worker has one job at a time. A worker that is lost leaves the pool,
+its job fails with WorkerLostError, and a new worker is launched when there is work for it.
+"""
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from actors.work import Done
+from ltx_ray.errors import LtxRayError, WorkerLostError
+from ltx_ray.types import Job, Stage
+
+_MAX_LOST_LAUNCHES = 5  # workers in a row that vanish before they are ready
+
+
+class Worker(Protocol):
+    """One actor of a stage, wherever it runs."""
+
+    async def call(self, job: Job, inputs: Sequence[Any]) -> Done:
+        """Do ``job``. Raises WorkerLostError where the actor went away meanwhile."""
+
+    def close(self) -> None:
+        """Let the actor go."""
+
+
+class Launcher(Protocol):
+    """Makes workers of one stage."""
+
+    async def launch(self) -> Worker:
+        """A worker that is ready. Raises what its start raised, WorkerLostError if it vanished."""
+
+
+class PoolBrokenError(LtxRayError):
+    """No worker of a stage can be made; nothing of that stage can ever be done."""
+
+    kind = "pool"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """A pool at one moment, for people and for metrics."""
+
+    queued: int
+    running: int
+    workers: int
+    launching: int
+    most: int
+
+
+class Pool:
+    """The workers of one stage. ``submit`` may be called from the event loop's thread only."""
+
+    def __init__(self, stage: Stage, launcher: Launcher, most: int) -> None:
+        self.stage = stage
+        self._launcher = launcher
+        self._most = most
+        self._queue: list[tuple[tuple[float, ...], int, Job, Sequence[Any], asyncio.Future[Done]]] = []
+        self._count = itertools.count()
+        self._idle: list[Worker] = []
+        self._busy: set[Worker] = set()
+        self._launching = 0
+        self._lost_launches = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._broken: PoolBrokenError | None = None
+
+    def submit(self, job: Job, inputs: Sequence[Any], priority: tuple[float, ...]) -> asyncio.Future[Done]:
+        """Queue ``job``; lower ``priority`` goes first, then first come, first served."""
+        future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        if self._broken:
+            future.set_exception(self._broken)
+            return future
+        heapq.heappush(self._queue, (priority, next(self._count), job, inputs, future))
+        self._pump()
+        return future
+
+    def state(self) -> PoolState:
+        """What the pool is doing now."""
+        return PoolState(
+            queued=len(self._queue),
+            running=len(self._busy),
+            workers=len(self._idle) + len(self._busy),
+            launching=self._launching,
+            most=self._most,
+        )
+
+    async def close(self) -> None:
+        """Drop what is queued and let all workers go."""
+        self._most = 0
+        self._queue.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for worker in [*self._idle, *self._busy]:
+            worker.close()
+        self._idle.clear()
+        self._busy.clear()
+
+    def _pump(self) -> None:
+        while self._queue and self._idle:
+            _, _, job, inputs, future = heapq.heappop(self._queue)
+            if future.cancelled():
+                continue
+            worker = self._idle.pop()
+            self._busy.add(worker)
+            self._keep(self._serve(worker, job, inputs, future))
+        alive = len(self._busy) + len(self._idle) + self._launching
+        for _ in range(min(len(self._queue) - self._launching, self._most - alive)):
+            self._launching += 1
+            self._keep(self._launch())
+
+    def _keep(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _launch(self) -> None:
+        try:
+            worker = await self._launcher.launch()
+        except WorkerLostError as error:
+            self._lost_launches += 1
+            if self._lost_launches >= _MAX_LOST_LAUNCHES:
+                self._break(error)
+        except Exception as error:
+            self._break(error)
+        else:
+            self._lost_launches = 0
+            self._idle.append(worker)
+        finally:
+            self._launching -= 1
+        self._pump()
+
+    async def _serve(
+        self, worker: Worker, job: Job, inputs: Sequence[Any], future: asyncio.Future[Done]
+    ) -> None:
+        try:
+            done = await worker.call(job, inputs)
+        except WorkerLostError as error:
+            self._busy.discard(worker)
+            worker.close()
+            if not future.done():
+                future.set_exception(error)
+        else:
+            self._busy.discard(worker)
+            self._idle.append(worker)
+            if not future.done():
+                future.set_result(done)
+        self._pump()
+
+    def _break(self, error: Exception) -> None:
+        self._broken = PoolBrokenError(f"no worker for stage {self.stage} could be started: {error}")
+        self._broken.__cause__ = error
+        while self._queue:
+            future = heapq.heappop(self._queue)[-1]
+            if not future.done():
+                future.set_exception(self._broken)

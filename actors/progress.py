@@ -1,0 +1,158 @@
+"""How far a run is, as plain numbers: for the terminal, for JSON, and later for metrics."""
+
+from dataclasses import dataclass, field
+
+from actors.pool import PoolState
+from ltx_ray.types import Receipt, ShotResult, Stage, Status
+
+_FAILURES_TOLD = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageProgress:
+    """One stage at one moment."""
+
+    queued: int
+    running: int
+    workers: int
+    done: int  # tasks that ended well in this call of the command
+    seconds: float  # that they took, wall time, added up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """A run at one moment."""
+
+    total: int  # manifest rows
+    done: int  # of them, in this and earlier calls
+    failed: int
+    rejected: int
+    skipped: int  # that had ended before this call and are left alone
+    running: int  # shots that are active now
+    retries: int
+    frames: int  # of videos that were finished in this call
+    elapsed: float  # seconds since the coordinator began
+    eta: float | None  # seconds that the rest will take at the present rate; None: not known yet
+    decoded_bytes: int  # in flight
+    stages: dict[str, StageProgress] = field(default_factory=dict)
+    message: str = ""  # the last thing that went wrong
+
+    @classmethod
+    def none(cls) -> "Progress":
+        """Of a run that has not begun."""
+        zeros = dict.fromkeys(("total", "done", "failed", "rejected", "skipped", "running", "retries"), 0)
+        return cls(**zeros, frames=0, elapsed=0.0, eta=None, decoded_bytes=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """How a call of ``render`` ended."""
+
+    progress: Progress
+    interrupted: bool
+    failures: tuple[tuple[str, str], ...]  # (id, error) of the first few
+    cpu_seconds: dict[str, float]  # by stage, of this call
+    by_ctrl_c: bool = False  # what interrupted it
+
+
+class Tally:
+    """Counts what happens; the coordinator's only memory of finished shots."""
+
+    def __init__(self, total: int, total_cost: float) -> None:
+        self.retries = 0
+        self.message = ""
+        self.cost_left = total_cost
+        self._total = total
+        self._ended = dict.fromkeys(Status, 0)
+        self._skipped = self._frames = 0
+        self._cost_done = 0.0
+        self._failures: list[tuple[str, str]] = []
+        self._tasks = dict.fromkeys(Stage, 0)
+        self._seconds = dict.fromkeys(Stage, 0.0)
+        self._cpu_seconds = dict.fromkeys(Stage, 0.0)
+        self._began: float | None = None
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether any shot has failed, now or before."""
+        return self._ended[Status.FAILED] > 0
+
+    def begin(self, now: float) -> None:
+        """The run begins at ``now`` of the event loop's clock."""
+        self._began = now
+
+    def skip(self, status: Status, cost: float) -> None:
+        """A row that had ended before."""
+        self._skipped += 1
+        self._ended[status] += 1
+        self.cost_left -= cost
+
+    def spend(self, cost: float) -> None:
+        """A shot of this much work is over."""
+        self.cost_left -= cost
+        self._cost_done += cost
+
+    def count(self, receipt: Receipt) -> None:
+        """A task ended well."""
+        stage = receipt.key.stage
+        self._tasks[stage] += 1
+        self._seconds[stage] += receipt.seconds
+        self._cpu_seconds[stage] += receipt.cpu_seconds
+
+    def end(self, result: ShotResult) -> None:
+        """A shot has ended, and the ledger says so."""
+        self._ended[result.status] += 1
+        if result.status is Status.DONE:
+            self._frames += result.num_frames or 0
+        elif len(self._failures) < _FAILURES_TOLD:
+            self._failures.append((result.id, result.error or ""))
+
+    def progress(
+        self,
+        *,
+        now: float,
+        pools: dict[Stage, PoolState],
+        waiting: dict[Stage, int],
+        running: int,
+        decoded_bytes: int,
+    ) -> Progress:
+        """All of it at ``now``."""
+        elapsed = 0.0 if self._began is None else now - self._began
+        return Progress(
+            total=self._total,
+            done=self._ended[Status.DONE],
+            failed=self._ended[Status.FAILED],
+            rejected=self._ended[Status.REJECTED],
+            skipped=self._skipped,
+            running=running,
+            retries=self.retries,
+            frames=self._frames,
+            elapsed=elapsed,
+            eta=self._eta(elapsed),
+            decoded_bytes=decoded_bytes,
+            stages={
+                stage.value: StageProgress(
+                    queued=state.queued + waiting.get(stage, 0),
+                    running=state.running,
+                    workers=state.workers,
+                    done=self._tasks[stage],
+                    seconds=self._seconds[stage],
+                )
+                for stage, state in pools.items()
+            },
+            message=self.message,
+        )
+
+    def summary(self, progress: Progress, *, interrupted: bool) -> Summary:
+        """The end."""
+        return Summary(
+            progress=progress,
+            interrupted=interrupted,
+            failures=tuple(self._failures),
+            cpu_seconds={stage.value: seconds for stage, seconds in self._cpu_seconds.items()},
+        )
+
+    def _eta(self, elapsed: float) -> float | None:
+        if self._cost_done <= 0 or elapsed <= 0:
+            return None
+        return max(self.cost_left, 0.0) * elapsed / self._cost_done

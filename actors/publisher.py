@@ -1,0 +1,89 @@
+"""Writes what is derived from the ledger: the output manifest's parts, and at the end the videos' metadata."""
+
+import asyncio
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from ltx_ray.ledger.history import hash64
+from ltx_ray.manifest import output
+from ltx_ray.storage import Store
+from ltx_ray.types import ShotResult, Status
+
+_ROWS_PER_PART = 1000
+_SECONDS_PER_PART = 30.0  # how long a finished shot may be missing from the output manifest
+Results = Callable[[], Iterator[ShotResult]]
+
+
+class Publisher:
+    """Collects ended shots into parts. ``inline`` writes in the caller's thread (for virtual time)."""
+
+    def __init__(self, out: str, *, inline: bool = False) -> None:
+        self._out = out
+        self._store = Store(out)
+        self._inline = inline
+        self._fresh: list[ShotResult] = []
+        self._number: int | None = None
+        self._written_at: float | None = None
+
+    async def add(self, result: ShotResult) -> None:
+        """Take an ended shot that is in the ledger; writes a part when there is enough, or it is time."""
+        now = asyncio.get_running_loop().time()
+        self._written_at = now if self._written_at is None else self._written_at
+        self._fresh.append(result)
+        if len(self._fresh) >= _ROWS_PER_PART or now - self._written_at >= _SECONDS_PER_PART:
+            await self._do(self._write_part)
+            self._written_at = now
+
+    async def finish(self, results: Results, *, complete: bool) -> None:
+        """Write the last part; where the run is ``complete``, compact all parts and describe the videos."""
+        if self._fresh:
+            await self._do(self._write_part)
+        if complete:
+            await self._do(lambda: self._describe(results))
+
+    async def remove(self, folder: str) -> None:
+        """Delete a folder of OUT that nobody needs any more."""
+        await self._do(lambda: self._store.delete(folder))
+
+    async def _do(self, work: Callable[[], None]) -> None:
+        if self._inline:
+            work()
+        else:
+            await asyncio.to_thread(work)
+
+    def _write_part(self) -> None:
+        if self._number is None:
+            self._number = output.next_part(self._out)
+        fresh, self._fresh = self._fresh, []
+        output.write_part(self._out, self._number, fresh)
+        self._number += 1
+
+    def _describe(self, results: Results) -> None:
+        output.compact(self._out, current(results))
+        output.write_dataset_card(self._out)
+        for folder, found in _by_folder(current(results)):
+            output.write_video_folder(self._out, folder, found)
+
+
+def current(results: Results) -> Iterator[ShotResult]:
+    """Of each shot its last result. Reads ``results`` twice and keeps 9 bytes of each."""
+    ids = np.array(array("Q", (hash64(result.id) for result in results())), dtype=np.uint64)
+    order = np.argsort(ids, kind="stable")
+    last = np.zeros(len(ids), bool)
+    if len(ids):
+        last[order] = np.append(np.diff(ids[order]) != 0, True)
+    for result, is_last in zip(results(), last, strict=True):
+        if is_last:
+            yield result
+
+
+def _by_folder(results: Iterable[ShotResult]) -> Iterator[tuple[str, list[ShotResult]]]:
+    """Finished shots by the folder of their video. A folder holds at most a thousand."""
+    folders: dict[str, list[ShotResult]] = {}
+    for result in results:
+        if result.status is Status.DONE and result.file_name:
+            folders.setdefault(PurePosixPath(result.file_name).parent.name, []).append(result)
+    yield from sorted(folders.items())

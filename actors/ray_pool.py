@@ -1,0 +1,145 @@
+"""Workers and the coordinator's host as Ray actors. Payloads stay in Ray's object store; receipts come by value.
+
+Ray retries nothing itself (``max_restarts=0``, ``max_task_retries=0``): the coordinator decides.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import ObjectLostError, OwnerDiedError, RayActorError, RayTaskError
+
+from actors.host import Host, RenderJob
+from actors.pool import Pool
+from actors.progress import Progress, Summary
+from actors.registry import actor_class
+from actors.work import PARTS, Done, Failure
+from ltx_ray.errors import InputLostError, LtxRayError, WorkerLostError
+from ltx_ray.run import RunSpec
+from ltx_ray.types import Job, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one actor of a stage takes of a node, in Ray's logical units."""
+
+    cpus: float
+    gpus: float = 0.0
+
+
+class RayWorker:
+    """A Ray actor of one stage."""
+
+    def __init__(self, stage: Stage, actor: Any) -> None:
+        self._stage = stage
+        self._actor = actor
+
+    async def call(self, job: Job, inputs: Sequence[Any]) -> Done:
+        """Run ``job`` on the actor. Inputs that are object refs are resolved on the actor's node."""
+        refs = self._actor.run.options(num_returns=1 + PARTS[self._stage]).remote(job, *inputs)
+        receipt, *parts = refs if isinstance(refs, list) else [refs]
+        try:
+            # A tuple of one stays a tuple: Ray unpacks only where it makes several objects.
+            outcome = await receipt if parts else (await receipt)[0]
+        except RayActorError as error:
+            raise WorkerLostError(f"the {self._stage} actor was lost: {_first_line(error)}") from error
+        except (ObjectLostError, OwnerDiedError) as error:
+            return Done(outcome=_lost(error))
+        except RayTaskError as error:
+            if isinstance(error.cause, (ObjectLostError, OwnerDiedError)):
+                return Done(outcome=_lost(error))
+            raise WorkerLostError(f"the {self._stage} actor failed: {_first_line(error)}") from error
+        return Done(outcome=outcome, parts=tuple(parts))
+
+    def close(self) -> None:
+        """Kill the actor's process."""
+        ray.kill(self._actor, no_restart=True)
+
+
+class RayLauncher:
+    """Spawns Ray actors of one stage; one that cannot be placed yet stays pending and makes the cluster grow."""
+
+    def __init__(self, stage: Stage, run: RunSpec, share: Share) -> None:
+        self._stage = stage
+        self._run = run
+        self._share = share
+
+    async def launch(self) -> RayWorker:
+        """An actor whose parts are loaded."""
+        options = {
+            "num_cpus": self._share.cpus,
+            "num_gpus": self._share.gpus,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+        }
+        actor = ray.remote(actor_class(self._stage)).options(**options).remote(self._run)
+        try:
+            await actor.ready.remote()
+        except RayActorError as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, RayTaskError):  # its constructor raised: another try would raise again
+                raise cause.as_instanceof_cause() from error
+            if "The actor died because of an error raised in its creation task" in str(error):
+                raise RuntimeError(str(error)) from error
+            raise WorkerLostError(f"a {self._stage} actor was lost at its start: {error}") from error
+        return RayWorker(self._stage, actor)
+
+
+@dataclass(frozen=True, slots=True)
+class RayPools:
+    """Makes the pools of Ray actors; what each actor takes of a node stands here."""
+
+    cpus: dict[Stage, float]
+    gpus: dict[Stage, float]
+
+    def __call__(self, run: RunSpec, sizes: dict[Stage, int]) -> dict[Stage, Pool]:
+        """A pool for each stage; ``sizes`` says how many actors at most."""
+        return {
+            stage: Pool(
+                stage, RayLauncher(stage, run, Share(self.cpus[stage], self.gpus[stage])), sizes[stage]
+            )
+            for stage in Stage
+        }
+
+
+class RemoteHost:
+    """A ``Host`` that is a Ray actor, seen from the driver. Its death ends the actors that it owns."""
+
+    CPUS = 0.1  # it only decides
+
+    def __init__(self, job: RenderJob, pools: RayPools) -> None:
+        options = {"num_cpus": self.CPUS, "max_restarts": 0, "max_task_retries": 0}
+        self._actor = ray.remote(Host).options(**options).remote(job, pools)
+
+    async def run(self) -> Summary:
+        """Render. Raises WorkerLostError where the coordinator's process went away."""
+        try:
+            summary: Summary = await self._actor.run.remote()
+        except RayActorError as error:
+            raise WorkerLostError(f"the coordinator was lost: {_first_line(error)}") from error
+        except RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, LtxRayError) else error) from None
+        return summary
+
+    async def progress(self) -> Progress | None:
+        """How far the run is; None while nobody can tell."""
+        try:
+            progress: Progress | None = await self._actor.progress.remote()
+        except RayActorError:
+            return None
+        return progress
+
+    async def stop(self) -> None:
+        """Stop soon."""
+        with suppress(RayActorError):
+            await self._actor.stop.remote()
+
+
+def _lost(error: Exception) -> Failure:
+    return Failure(kind=InputLostError.kind, message=_first_line(error), traceback=str(error), retryable=True)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

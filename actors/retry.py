@@ -1,0 +1,47 @@
+"""What a failure means: pure decisions, no clocks."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from actors.work import Failure
+from ltx_ray.config import LimitsConfig
+from ltx_ray.errors import InputLostError, StorageError, WorkerLostError
+
+
+class Verdict(Enum):
+    """What to do after a failure."""
+
+    RETRY = "retry"
+    REJECT = "reject"  # the user's row is wrong
+    FAIL = "fail"  # give the shot up
+    STOP = "stop"  # nobody could succeed: stop the run, everything stays resumable
+
+
+@dataclass(slots=True)
+class Tries:
+    """How often a task was tried, and how often it failed for whose reasons."""
+
+    attempts: int = 0
+    failures: int = 0  # its own
+    losses: int = 0  # of actors, nodes and payloads
+
+
+# Errors of the row itself, found when its files are opened; every other user's error fails the shot.
+_REJECTED = {"media", "user", "rejected"}
+
+
+def judge(failure: Failure, tries: Tries, limits: LimitsConfig) -> Verdict:
+    """Decide, and count the failure in ``tries``.
+
+    A lost actor or payload says little about the shot, so it may happen ``max_worker_losses`` times; what the
+    task raised itself counts against ``max_attempts``. Storage that goes on failing is not the shot's fault.
+    """
+    if failure.kind in (WorkerLostError.kind, InputLostError.kind):
+        tries.losses += 1
+        return Verdict.RETRY if tries.losses < limits.max_worker_losses else Verdict.FAIL
+    if not failure.retryable:
+        return Verdict.REJECT if failure.kind in _REJECTED else Verdict.FAIL
+    tries.failures += 1
+    if tries.failures < limits.max_attempts:
+        return Verdict.RETRY
+    return Verdict.STOP if failure.kind == StorageError.kind else Verdict.FAIL

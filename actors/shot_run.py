@@ -1,0 +1,198 @@
+"""One active shot: its frontier, its payloads, its tries, and the row that it becomes."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from actors.retry import Tries
+from actors.work import PARTS, Done
+from ltx_ray.ledger.records import ArtefactRecord
+from ltx_ray.planning.frontier import Frontier
+from ltx_ray.planning.geometry import Ratios, first_frame
+from ltx_ray.run import RunSpec
+from ltx_ray.types import (
+    ChunkResult,
+    Job,
+    Need,
+    Receipt,
+    ShotPlan,
+    ShotResult,
+    Stage,
+    Status,
+    Task,
+    TaskKey,
+)
+
+_NAMES = {
+    Stage.CONDITION: ("conditioning", "safetensors"),
+    Stage.DENOISE: ("chunk", "safetensors"),
+    Stage.ASSEMBLE: ("segment", "mp4"),
+}
+
+
+class ShotRun:
+    """The state of a shot between its admission and its result. Holds handles of payloads, no tensors."""
+
+    def __init__(
+        self,
+        plan: ShotPlan,
+        records: Mapping[TaskKey, ArtefactRecord],
+        *,
+        sequence: int,
+        generation: int,
+        epoch: int,
+        folder: str,
+        work: str,
+        cost: float,
+    ) -> None:
+        self.plan = plan
+        self.shot = plan.shot
+        self.sequence = sequence  # of admission
+        self.generation = generation
+        self.work = work  # folder of durable chunks and segments, relative to OUT
+        self.closed = False  # ended: what still comes in is ignored
+        self.records = dict(records)
+        self.frontier = Frontier(plan, self.records)
+        self.tries: dict[TaskKey, Tries] = {}
+        self._cost = cost
+        self._epoch = epoch
+        self._folder = folder
+        self._payloads: dict[Need, Any] = {}
+        self._stage_seconds: dict[str, float] = {}
+        self._queued = time.time()
+        self._started: float | None = None
+        for record in self.records.values():
+            self._count_seconds(record.key.stage, record.seconds)
+
+    @property
+    def remaining_cost(self) -> float:
+        """Work that is left in the shot's chain of chunks, in the manifest's unit."""
+        left = sum(TaskKey(Stage.DENOISE, c.index) not in self.records for c in self.plan.chunks)
+        return self._cost * left / len(self.plan.chunks)
+
+    def job(self, task: Task) -> Job:
+        """``task`` as the next attempt of it."""
+        tries = self.tries.setdefault(task.key, Tries())
+        tries.attempts += 1
+        self._started = self._started or time.time()
+        key, token = task.key, f"{self._epoch}.{tries.attempts}"
+        if key.stage is Stage.FINISH:
+            output = f"videos/{self._folder}/{self.shot.id}-{token}.mp4"
+        elif key.stage in _NAMES:
+            name, ending = _NAMES[key.stage]
+            output = f"{self.work}/{name}-{key.index:04d}-{token}.{ending}"
+        else:
+            output = ""
+        first = task.needs[0].key.index if key.stage is Stage.DECODE else 0
+        return Job(
+            shot=self.shot,
+            task=task,
+            frame=self.plan.frame,
+            attempt=tries.attempts,
+            output=output,
+            first_latent=self.plan.chunks[first].final_start if key.stage is Stage.DECODE else 0,
+            segment_frames=tuple(s.num_frames for s in self.plan.slabs) if key.stage is Stage.FINISH else (),
+        )
+
+    def inputs(self, task: Task) -> list[Any]:
+        """What ``task`` needs: handles of payloads in memory, else the artefacts whose files hold them."""
+        return [
+            self._payloads[need] if need in self._payloads else self.records[need.key].artefact
+            for need in task.needs
+        ]
+
+    def complete(self, receipt: Receipt, done: Done, record: ArtefactRecord | None) -> None:
+        """Take a committed result in, and drop the payloads that nobody needs any more."""
+        key = receipt.key
+        if record is not None:
+            self.records[key] = record
+        for part, handle in enumerate(done.parts[: PARTS[key.stage]]):
+            self._payloads[Need(key, part)] = handle
+        self._count_seconds(key.stage, receipt.seconds)
+        for need in self.frontier.complete(key):
+            self._payloads.pop(need, None)
+
+    def lose(self, task: Task, names: tuple[str, ...]) -> None:
+        """Inputs of ``task`` are gone: read durable ones from their files, make the others again.
+
+        ``names`` are files that are gone too; what they held is made again.
+        """
+        for need in task.needs:
+            record = self.records.get(need.key)
+            in_memory = self._payloads.pop(need, None) is not None
+            if record is None and in_memory:
+                self._payloads = {n: p for n, p in self._payloads.items() if n.key != need.key}
+                self.frontier.lose(need.key)
+            elif record is not None and record.artefact.name in names:
+                del self.records[need.key]
+                self.frontier.lose(need.key)
+
+    def close(self) -> None:
+        """The shot has ended: let go of everything."""
+        self.closed = True
+        self._payloads.clear()
+
+    def result(
+        self, run: RunSpec, status: Status, kind: str | None = None, error: str | None = None
+    ) -> ShotResult:
+        """The shot's row of the output manifest."""
+        shot = self.shot
+        video = self.records.get(TaskKey(Stage.FINISH)) if status is Status.DONE else None
+        last = [self.records[key] for key in self._denoised()][-1:]
+        return ShotResult(
+            id=shot.id,
+            generation=self.generation,
+            status=status,
+            row=shot.row,
+            fingerprint=shot.fingerprint,
+            input=shot.input,
+            error_kind=kind,
+            error=error,
+            attempts=1 + sum(tries.failures + tries.losses for tries in self.tries.values()),
+            file_name=video.artefact.name if video else None,
+            sha256=video.artefact.sha256 if video else None,
+            bytes=video.artefact.bytes if video else None,
+            num_frames=shot.num_frames,
+            fps=shot.fps,
+            width=shot.width,
+            height=shot.height,
+            seconds=shot.seconds,
+            seed=shot.seed,
+            chunks=self._chunks(run.ratios),
+            model=run.model,
+            model_hash=run.model_hash,
+            config_hash=run.hash,
+            version=run.version,
+            queued_at=self._queued,
+            started_at=self._started,
+            finished_at=time.time(),
+            stage_seconds=self._stage_seconds,
+            device=last[0].device if last else None,
+            node=last[0].node if last else None,
+        )
+
+    def _denoised(self) -> list[TaskKey]:
+        keys = [TaskKey(Stage.DENOISE, chunk.index) for chunk in self.plan.chunks]
+        return [key for key in keys if key in self.records]
+
+    def _chunks(self, ratios: Ratios) -> tuple[ChunkResult, ...]:
+        """The chunks that are done, with the written frames that each made final."""
+        found = []
+        for key in self._denoised():
+            chunk, record = self.plan.chunks[key.index], self.records[key]
+            start = first_frame(chunk.final_start, ratios)
+            stop = min(first_frame(chunk.final_stop, ratios), self.shot.num_frames)
+            found.append(
+                ChunkResult(
+                    index=chunk.index,
+                    start_frame=start,
+                    num_frames=max(stop - start, 0),
+                    seed=chunk.seed,
+                    seconds=record.seconds,
+                    attempts=record.attempt,
+                )
+            )
+        return tuple(found)
+
+    def _count_seconds(self, stage: Stage, seconds: float) -> None:
+        self._stage_seconds[stage.value] = self._stage_seconds.get(stage.value, 0.0) + seconds

@@ -1,0 +1,82 @@
+"""Getting a Ray: one of our own for the length of a command, or one that runs already."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+
+from ltx_ray.errors import ConfigError
+
+NAMESPACE = "ltx_ray"
+# A Unix socket's path may have 107 bytes, and Ray appends about 60 to its temporary folder.
+_LONGEST_TEMP = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a Ray has, in its logical units."""
+
+    cpus: float
+    gpus: float
+    nodes: int
+
+
+@contextmanager
+def connected(address: str, local_cpus: float) -> Iterator[Resources]:
+    """Connect for the length of the context.
+
+    ``address`` is ``local`` (a Ray of our own, with at least ``local_cpus`` logical CPUs), ``auto`` (the one
+    that runs on this machine, or that RAY_ADDRESS names), or an address such as ``ray://host:10001``.
+    Raises ConfigError where no Ray answers.
+    """
+    if address == "local":
+        with _own_ray(local_cpus) as resources:
+            yield resources
+        return
+    try:
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="error")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"--address {address}: no Ray answers there ({error}); start one with `ray start --head`, "
+            "or leave --address away to render on this machine alone"
+        ) from error
+    try:
+        yield _resources()
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _own_ray(cpus: float) -> Iterator[Resources]:
+    parent = Path(tempfile.gettempdir())
+    if len(str(parent)) > _LONGEST_TEMP:
+        parent = Path("/tmp")
+    temporary = tempfile.mkdtemp(prefix="ltx-ray-", dir=parent)
+    # Ray's own reports of usage and of dashboards are of no use to a run that lives as long as a command.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        ray.init(
+            address="local",
+            namespace=NAMESPACE,
+            num_cpus=max(int(-(-cpus // 1)), os.cpu_count() or 1),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="error",
+            _temp_dir=temporary,
+        )
+        yield _resources()
+    finally:
+        ray.shutdown()
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _resources() -> Resources:
+    total = ray.cluster_resources()
+    nodes = sum(1 for node in ray.nodes() if node["Alive"])
+    return Resources(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0), nodes=nodes)

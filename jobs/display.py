@@ -1,0 +1,133 @@
+"""What a person sees of a run: a live table on a terminal, a line every half minute elsewhere."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from actors.progress import Progress, StageProgress, Summary
+
+_LINE_SECONDS = 30.0
+_ERROR_CHARACTERS = 200
+
+
+class Display:
+    """Shows the progress of a run on ``console`` for the length of a context."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = (
+            Live(console=console, transient=True, refresh_per_second=4) if console.is_terminal else None
+        )
+        self._told_at = time.monotonic()
+
+    def __enter__(self) -> "Display":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def update(self, progress: Progress | None) -> None:
+        """Show ``progress``; None while the run is being set up."""
+        if self._live:
+            self._live.update(live_view(progress))
+        elif progress is not None and time.monotonic() - self._told_at >= _LINE_SECONDS:
+            self._told_at = time.monotonic()
+            self._console.print(line(progress), highlight=False, soft_wrap=True)
+
+
+def live_view(progress: Progress | None) -> Group:
+    """The live table."""
+    if progress is None:
+        return Group(Text("reading the manifest and starting ...", style="dim"))
+    ended = progress.done + progress.failed + progress.rejected
+    head = Table.grid(padding=(0, 2))
+    head.add_row(
+        ProgressBar(total=max(progress.total, 1), completed=ended, width=32),
+        f"{ended}/{progress.total} shots",
+        Text(f"{progress.done} done", style="green"),
+        f"{progress.running} running",
+        Text(f"{progress.failed} failed", style="red" if progress.failed else "dim"),
+        Text(f"{progress.rejected} rejected", style="yellow" if progress.rejected else "dim"),
+    )
+    stages = Table(box=None, padding=(0, 2), header_style="dim")
+    for title in ("stage", "workers", "running", "queued", "done", "per second"):
+        stages.add_column(title, justify="left" if title == "stage" else "right")
+    for name, stage in progress.stages.items():
+        stages.add_row(name, *stage_cells(stage, progress.elapsed))
+    rate = progress.frames / progress.elapsed if progress.elapsed else 0.0
+    foot = (
+        f"{rate:.1f} frames/s   {clock(progress.elapsed)} elapsed   ETA {clock(progress.eta)}   "
+        f"{progress.decoded_bytes / 2**20:,.0f} MiB decoded in flight   {progress.retries} retries"
+    )
+    parts = [head, stages, Text(foot)]
+    if progress.message:
+        parts.append(Text(shortened(progress.message), style="yellow"))
+    return Group(*parts)
+
+
+def stage_cells(stage: StageProgress, elapsed: float) -> list[str]:
+    """One row of the live table, without its name."""
+    rate = stage.done / elapsed if elapsed else 0.0
+    return [str(stage.workers), str(stage.running), str(stage.queued), str(stage.done), f"{rate:.2f}"]
+
+
+def line(progress: Progress) -> str:
+    """One line for logs."""
+    ended = progress.done + progress.failed + progress.rejected
+    rate = progress.frames / progress.elapsed if progress.elapsed else 0.0
+    queues = ", ".join(f"{name} {s.running}+{s.queued}" for name, s in progress.stages.items())
+    return (
+        f"{ended}/{progress.total} shots ({progress.done} done, {progress.failed} failed, "
+        f"{progress.rejected} rejected, {progress.running} running), {rate:.1f} frames/s, "
+        f"ETA {clock(progress.eta)}, running+queued: {queues}"
+    )
+
+
+def summary_table(summary: Summary, out: str) -> Table:
+    """The table at the end."""
+    progress = summary.progress
+    table = Table(title="interrupted: the same command goes on" if summary.interrupted else None, box=None)
+    table.add_column(style="dim")
+    table.add_column()
+    earlier = f" ({progress.skipped} rows had ended before)" if progress.skipped else ""
+    table.add_row("shots", f"{progress.total}{earlier}")
+    table.add_row("done", Text(str(progress.done), style="green"))
+    table.add_row("failed", Text(str(progress.failed), style="red" if progress.failed else ""))
+    table.add_row("rejected", Text(str(progress.rejected), style="yellow" if progress.rejected else ""))
+    table.add_row("frames", f"{progress.frames:,} in {clock(progress.elapsed)}")
+    if progress.retries:
+        table.add_row("retries", str(progress.retries))
+    for name, stage in progress.stages.items():
+        if stage.done:
+            table.add_row(name, f"{stage.done} in {stage.seconds:.1f} s of {stage.workers or 'its'} workers")
+    for shot_id, error in summary.failures:
+        table.add_row(Text(shot_id, style="red"), Text(shortened(error)))
+    table.add_row("videos", f"{out.rstrip('/')}/videos")
+    table.add_row("manifest", f"{out.rstrip('/')}/manifest")
+    return table
+
+
+def clock(seconds: float | None) -> str:
+    """Hours, minutes and seconds, or a dash."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def shortened(message: str) -> str:
+    """The last line of an error, which says what happened, in at most 200 characters."""
+    lines = message.strip().splitlines()
+    last = lines[-1] if lines else ""
+    return last if len(last) <= _ERROR_CHARACTERS else last[: _ERROR_CHARACTERS - 3] + "..."

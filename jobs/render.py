@@ -1,0 +1,156 @@
+"""``ltx-ray render``: a manifest in, finished videos out. Starts or finds Ray, then watches the coordinator."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from actors.host import Host, RenderJob
+from actors.local_pool import local_pools
+from actors.progress import Progress, Summary
+from cluster.placement import Placement, place
+from ltx_ray.config import RenderConfig
+from ltx_ray.errors import ConfigError, WorkerLostError
+from ltx_ray.run import RunSpec, claim
+from ltx_ray.storage import Store
+from ltx_ray.types import Stage
+
+IN_PROCESS = "in-process"
+_LOOK_SECONDS = 0.25  # between two looks at the run's progress
+_STOP_SECONDS = 3.0  # for the coordinator to say good-bye after Ctrl-C
+_COORDINATORS = 5  # that may die before the command gives up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderRequest:
+    """What the command line asked for."""
+
+    manifest: str
+    out: str
+    config: RenderConfig
+    address: str
+    limit: int | None = None
+
+
+class Watcher(Protocol):
+    """Shows a run to a person while it goes on."""
+
+    def update(self, progress: Progress | None) -> None:
+        """Show the progress; None while the run is being set up."""
+
+
+class Running(Protocol):
+    """A host, wherever it lives."""
+
+    async def run(self) -> Summary:
+        """Render."""
+
+    async def progress(self) -> Progress | None:
+        """How far it is."""
+
+    async def stop(self) -> None:
+        """Stop soon."""
+
+
+def render(request: RenderRequest, watcher: Watcher) -> Summary:
+    """Render ``request`` to its end, or to a signal (``Summary.interrupted``). Raises LtxRayError."""
+    if request.address == IN_PROCESS:
+        device = _device(request.config, _local_gpus())
+        job = _job(request, _place(request.config, device, float(_local_gpus())), device)
+        return asyncio.run(_watch(lambda: Host(job, local_pools), watcher))
+    return _render_on_ray(request, watcher)
+
+
+def _render_on_ray(request: RenderRequest, watcher: Watcher) -> Summary:
+    # Only here: --help, and --address in-process, need no Ray.
+    from actors.ray_pool import RayPools, RemoteHost
+    from cluster.connect import connected
+
+    wanted = _place(request.config, "cpu", 0.0).total_cpus + RemoteHost.CPUS
+    with connected(request.address, wanted) as resources:
+        device = _device(request.config, resources.gpus)
+        threads, pools = request.config.device.threads, request.config.pools
+        placement = place(resources.cpus, resources.gpus, device, threads, pools)
+        job = _job(request, placement, device)
+        return asyncio.run(_watch(lambda: RemoteHost(job, RayPools(placement.cpus, placement.gpus)), watcher))
+
+
+def _job(request: RenderRequest, placement: Placement, device: str) -> RenderJob:
+    spec = RunSpec.decide(request.config, request.out, device)
+    claim(Store(request.out), spec)
+    return RenderJob(
+        manifest=request.manifest,
+        run=spec,
+        sizes=placement.sizes,
+        max_active=request.config.pools.max_active_shots or 2 * placement.sizes[Stage.DENOISE],
+        limit=request.limit,
+    )
+
+
+async def _watch(make: Callable[[], Running], watcher: Watcher) -> Summary:
+    """Run until the end, a signal, or too many lost coordinators; a new one goes on where one was lost."""
+    stop = asyncio.Event()
+    signals: list[int] = []
+
+    def interrupt(number: int) -> None:
+        signals.append(number)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, interrupt, number)
+    for left in reversed(range(_COORDINATORS)):
+        try:
+            summary = await _watch_one(make(), watcher, stop)
+            return replace(summary, by_ctrl_c=signal.SIGINT in signals)
+        except WorkerLostError:
+            if not left:
+                raise
+    raise AssertionError("the loop returns or raises")
+
+
+async def _watch_one(running: Running, watcher: Watcher, stop: asyncio.Event) -> Summary:
+    work = asyncio.ensure_future(running.run())
+    stopping = asyncio.ensure_future(stop.wait())
+    progress: Progress | None = None
+    try:
+        while not work.done() and not stopping.done():
+            await asyncio.wait({work, stopping}, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                progress = await running.progress() or progress
+                watcher.update(progress)
+        if not work.done():
+            await asyncio.wait_for(running.stop(), _STOP_SECONDS)
+            await asyncio.wait({work}, timeout=_STOP_SECONDS)
+        if not work.done():
+            return _interrupted(progress)
+        summary = await work
+        watcher.update(summary.progress)
+        return summary
+    except TimeoutError:
+        return _interrupted(progress)
+    finally:
+        work.cancel()
+        stopping.cancel()
+
+
+def _interrupted(progress: Progress | None) -> Summary:
+    """What is known of a run whose coordinator did not answer in time."""
+    return Summary(progress=progress or Progress.none(), interrupted=True, failures=(), cpu_seconds={})
+
+
+def _place(config: RenderConfig, device: str, gpus: float) -> Placement:
+    return place(float(os.cpu_count() or 1), gpus, device, config.device.threads, config.pools)
+
+
+def _device(config: RenderConfig, gpus: float) -> str:
+    if config.device.kind == "cuda" and not gpus:
+        raise ConfigError("device.kind is cuda, but there is no GPU: set it to auto or cpu, or add GPUs")
+    return config.device.kind if config.device.kind != "auto" else ("cuda" if gpus else "cpu")
+
+
+def _local_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

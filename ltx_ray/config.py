@@ -1,0 +1,197 @@
+"""The run's configuration: one frozen tree, TOML in, every field documented, cross-checked at start.
+
+What decides the bytes of a video is hashed (``config_hash``) and belongs to OUT: a run with another hash
+is refused. What only decides how fast it goes (``pools``, ``limits``) may change from call to call.
+"""
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ltx_ray.errors import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelConfig(_Section):
+    """Which checkpoint, and how it is loaded."""
+
+    name: str = "tiny"  # "tiny", a folder, or a hub id; "@revision" may follow a hub id
+    preset: str | None = None  # a name of ltx_ray/presets.py; None: found by the checkpoint
+    dtype: Literal["float32", "bfloat16"] | None = None  # of the weights; None: the preset's
+
+
+class SamplingConfig(_Section):
+    """How chunks are denoised. None means: what the model's preset says."""
+
+    num_inference_steps: int | None = Field(None, ge=1, le=1000)
+    sigmas: tuple[float, ...] | None = None  # explicit noise levels, falling, final (not shifted again)
+    guidance_scale: float | None = Field(None, ge=0, le=100)
+    rope: Literal["uniform", "causal"] | None = None  # times of latents: 0, 8, 16 .. or 0, 1, 9 ..
+    chunk_size: int = Field(121, ge=9, le=2049)  # frames per chunk
+    overlap_frames: int = Field(24, ge=0, le=1024)  # frames shared by neighbouring chunks
+    overlap_strength: float = Field(0.5, ge=0, le=1)  # 1: the tail is kept as it is while denoising
+    adain_factor: float = Field(0.25, ge=0, le=1)  # 1: statistics of chunk 0 are matched exactly
+    image_strength: float = Field(1.0, ge=0, le=1)  # how firmly the first frame's image holds
+    latents_dtype: Literal["float32", "bfloat16"] = "float32"  # stored between chunks
+
+    @model_validator(mode="after")
+    def _check(self) -> "SamplingConfig":
+        if self.overlap_frames >= self.chunk_size - 8:
+            raise ValueError(
+                f"overlap_frames must leave at least 9 new frames in a chunk of {self.chunk_size}, "
+                f"got {self.overlap_frames}"
+            )
+        if self.sigmas is not None:
+            falling = all(a > b for a, b in zip(self.sigmas, self.sigmas[1:], strict=False))
+            if not self.sigmas or not falling or self.sigmas[0] > 1 or self.sigmas[-1] < 0:
+                raise ValueError(f"sigmas must fall from at most 1 to at least 0, got {list(self.sigmas)}")
+        return self
+
+
+class DecodingConfig(_Section):
+    """How latents become pixels. Cells are latent cells: 32 pixels in space for LTX, 8 frames in time."""
+
+    halo: int = Field(4, ge=0, le=64)  # cells of context around a tile, beyond its ramp
+    temporal_halo: int = Field(2, ge=1, le=64)  # latents of context around a slab, beyond its ramp
+    ramp: int = Field(64, ge=0, le=1024)  # pixels over which neighbouring tiles are blended
+    ramp_frames: int = Field(8, ge=0, le=256)  # frames over which neighbouring slabs are blended
+    tile_size: int | None = Field(None, ge=64, le=16384)  # pixels of a decoded tile; None: by the budget
+    slab_frames: int = Field(128, ge=16, le=4096)  # at most so many frames are decoded together
+    tile_bytes: int = Field(2 * 1024**3, ge=2**20)  # budget for the decoder's activations, per tile
+    decode_timestep: float | None = Field(None, ge=0, le=1)  # None: the preset's
+    decode_noise_scale: float | None = Field(None, ge=0, le=1)  # None: the preset's
+
+
+class EncodingConfig(_Section):
+    """The MP4 file. ``threads`` is fixed because it decides the encoder's bytes."""
+
+    codec: Literal["libx264"] = "libx264"
+    crf: int = Field(18, ge=0, le=51)
+    preset: str = "veryfast"
+    threads: int = Field(2, ge=1, le=64)
+    keyframe_seconds: float = Field(2.0, gt=0, le=60)  # longest distance of keyframes
+    audio_bitrate: int = Field(192_000, ge=32_000, le=512_000)
+    audio_rate: int = Field(48_000, ge=8_000, le=96_000)
+
+
+class DefaultsConfig(_Section):
+    """Values for manifest columns that a row leaves out."""
+
+    width: int = Field(768, ge=32)
+    height: int = Field(512, ge=32)
+    fps: float = Field(24.0, gt=0)
+    num_frames: int = Field(121, ge=1)
+    negative_prompt: str = ""
+
+
+class DeviceConfig(_Section):
+    """The part of the execution profile that is the device's."""
+
+    kind: Literal["auto", "cpu", "cuda"] = "auto"  # auto: CUDA where there is one
+    threads: int = Field(1, ge=1, le=256)  # torch threads of one actor on the CPU; decides the bytes
+
+
+class PoolsConfig(_Section):
+    """How many actors each stage has. None: as many as the devices carry. Never decides the bytes."""
+
+    conditioners: int | None = Field(None, ge=1)
+    denoisers: int | None = Field(None, ge=1)
+    decoders: int | None = Field(None, ge=1)
+    assemblers: int | None = Field(None, ge=1)
+    finishers: int | None = Field(None, ge=1)
+    gpu_shares: dict[str, float] = Field(default_factory=dict)  # GPUs per actor, by stage
+    cpu_shares: dict[str, float] = Field(default_factory=dict)  # CPUs per actor, by stage
+    max_active_shots: int | None = Field(None, ge=1)  # None: two for each denoiser
+    max_decoded_bytes: int = Field(4 * 1024**3, ge=2**20)  # decoded pixels in flight, all shots together
+
+
+class LimitsConfig(_Section):
+    """What is refused, and when a task is given up."""
+
+    max_attempts: int = Field(3, ge=1)  # tries of one task that fail for its own reasons
+    max_worker_losses: int = Field(10, ge=1)  # actors that one task may lose
+    max_pixels: int = Field(8192 * 8192, ge=1)  # width x height
+    max_frames: int = Field(100_000, ge=1)
+    keep_work: bool = False  # keep OUT/work of finished shots
+
+
+class RenderConfig(_Section):
+    """Everything a run is asked to do, but the manifest."""
+
+    model: ModelConfig = ModelConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    decoding: DecodingConfig = DecodingConfig()
+    encoding: EncodingConfig = EncodingConfig()
+    defaults: DefaultsConfig = DefaultsConfig()
+    device: DeviceConfig = DeviceConfig()
+    pools: PoolsConfig = PoolsConfig()
+    limits: LimitsConfig = LimitsConfig()
+
+    @classmethod
+    def load(cls, path: str | None = None, overrides: tuple[str, ...] = ()) -> "RenderConfig":
+        """Read a TOML file and ``key=value`` overrides such as ``sampling.chunk_size=49``.
+
+        Values of overrides are TOML (``3``, ``0.5``, ``true``, ``[1.0, 0.5]``); what is not TOML is a string.
+        Raises ConfigError for a missing or broken file and for unknown or impossible values.
+        """
+        tree: dict[str, Any] = {}
+        if path is not None:
+            tree = _read_toml(path)
+        for override in overrides:
+            _set(tree, override)
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            raise ConfigError(_explain(error, path)) from error
+
+    def content(self) -> dict[str, Any]:
+        """The sections that decide the bytes of the videos, as plain data."""
+        return self.model_dump(mode="json", exclude={"pools", "limits"})
+
+
+def config_hash(content: dict[str, Any]) -> str:
+    """Sixteen hexadecimal digits that name the content of a config (``RenderConfig.content``)."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config must be a readable TOML file, got {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config must be TOML, got {path}: {error}") from error
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"--set wants section.key=value, got {override!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    for part in parts[:-1]:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"--set {key}: {part} is a value, not a section")
+    tree[parts[-1]] = value
+
+
+def _explain(error: ValidationError, path: str | None) -> str:
+    where = f" in {path}" if path else ""
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        what = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
+        lines.append(f"config {key}{where}: {what}, got {item['input']!r}")
+    return "; ".join(lines)

@@ -1,0 +1,81 @@
+"""Errors, told to the person who can mend them.
+
+Every message says what was wanted, what came (``got ...``), where, and what to do. The class says
+who can help: the user (``UserError``), another try (``RetryableError``), or nobody (plain ``LtxRayError``).
+"""
+
+
+class LtxRayError(Exception):
+    """Base of every error that ltx_ray raises on purpose.
+
+    ``kind`` is the value of the output manifest's ``error_kind`` column; ``retryable`` says whether
+    the same task can succeed when it is tried again.
+    """
+
+    kind: str = "internal"
+    retryable: bool = False
+
+
+class UserError(LtxRayError, ValueError):
+    """The input is wrong and a retry cannot help: a bad row, a bad config, a missing file."""
+
+    kind = "user"
+
+
+class ManifestError(UserError):
+    """The manifest as a whole cannot be read: missing, empty, of an unknown type, or broken."""
+
+    kind = "manifest"
+
+
+class ConfigError(UserError):
+    """A config value, a flag or the output folder's own config does not fit."""
+
+    kind = "config"
+
+
+class ModelError(UserError):
+    """A checkpoint cannot be used: a part is missing, unsafe, or does not fit the others."""
+
+    kind = "model"
+
+
+class MediaError(UserError):
+    """An audio, image or video file is missing, broken or not what it claims to be."""
+
+    kind = "media"
+
+
+class StorageError(LtxRayError):
+    """Reading or writing OUT failed (full disk, no permission, a store that answers with errors)."""
+
+    kind = "storage"
+    retryable = True
+
+
+class RetryableError(LtxRayError):
+    """The task may succeed when it is tried again, on another actor."""
+
+    kind = "retryable"
+    retryable = True
+
+
+class WorkerLostError(RetryableError):
+    """The actor, or the node under it, went away while it worked."""
+
+    kind = "worker_lost"
+
+
+class InputLostError(RetryableError):
+    """Inputs of the task are gone: ``InputLostError(message, *names)`` with the names of their files."""
+
+    kind = "input_lost"
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class BadResultError(RetryableError):
+    """The task ended with something that cannot be right, such as NaN latents."""
+
+    kind = "bad_result"

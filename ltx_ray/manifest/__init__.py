@@ -1,0 +1,1 @@
+"""Manifests: rows in (read, index, row, shot, identity), results out (schema, output)."""

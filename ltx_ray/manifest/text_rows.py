@@ -1,0 +1,121 @@
+"""Rows of the text formats, as streams: JSON lines and CSV.
+
+A row that is broken costs itself only: it is yielded as ``Broken`` and reading goes on behind it.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from ltx_ray.errors import ManifestError
+from ltx_ray.manifest.content import shorten
+
+MAX_LINE = 2**20  # characters; a longer line is no row, and is skipped without being held in memory
+REQUIRED = ("prompt", "prompts")  # a table must have one of these columns
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A row that cannot be read, why, and its text as far as it is known."""
+
+    reason: str
+    text: str
+
+
+class _LongLineError(csv.Error):
+    """A line of more than MAX_LINE characters; a csv.Error because the csv module is who reads on."""
+
+
+class _Lines(Iterator[str]):
+    """The stream's lines. A line that is too long raises, and the next call goes on behind it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.last = ""
+
+    def __next__(self) -> str:
+        line = self.last = self._stream.readline(MAX_LINE)
+        if not line:
+            raise StopIteration
+        if len(line) == MAX_LINE and not line.endswith(("\n", "\r")):
+            while (rest := self._stream.readline(MAX_LINE)) and not rest.endswith(("\n", "\r")):
+                pass
+            raise _LongLineError(f"a line must have at most {MAX_LINE:,} characters")
+        return line
+
+
+def json_rows(stream: TextIO) -> Iterator[dict[str, Any] | Broken]:
+    """One JSON object per line; blank lines are skipped."""
+    lines = _Lines(stream)
+    while True:
+        try:
+            line = next(lines)
+        except StopIteration:
+            return
+        except _LongLineError as error:
+            yield Broken(f"{error}, got {shorten(lines.last)}", lines.last)
+            continue
+        if line.strip():
+            yield _json_row(line.strip())
+
+
+def csv_rows(stream: TextIO, delimiter: str) -> Iterator[dict[str, Any] | Broken]:
+    """One row per record below a header; empty cells are absent; blank lines are skipped.
+
+    ``stream`` must have been opened with ``newline=""``, so that quoted cells keep their line ends.
+    Raises ManifestError where the header is missing, names no prompt, or names a column twice.
+    """
+    lines = _Lines(stream)
+    # Strict, because otherwise a quote that is never closed swallows all rows behind it silently.
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    header = _header(reader)
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Broken(f"must be CSV with closed quotes: {error}, got {shorten(lines.last)}", lines.last)
+            continue
+        if len(cells) > len(header):
+            reason = f"must have the header's {len(header)} fields, got {len(cells)}: {shorten(cells)}"
+            yield Broken(reason, delimiter.join(cells))
+        elif cells:
+            yield {name: cell for name, cell in zip(header, cells, strict=False) if cell != ""}
+
+
+def require_prompt_column(names: list[str]) -> None:
+    """Raise ManifestError unless one of the columns can be a prompt."""
+    if not any(name in REQUIRED for name in names):
+        raise ManifestError(f"must have a column 'prompt' or 'prompts', got the columns {shorten(names)}")
+
+
+def _json_row(line: str) -> dict[str, Any] | Broken:
+    try:
+        value = json.loads(line)
+    except RecursionError:
+        return Broken(f"must be JSON that is not nested so deeply, got {shorten(line)}", line)
+    except ValueError as error:  # besides syntax: integers of more than 4,300 digits
+        return Broken(f"must be a JSON object on one line: {error}, got {shorten(line)}", line)
+    if not isinstance(value, dict):
+        return Broken(f'must be a JSON object such as {{"prompt": ...}}, got {shorten(value)}', line)
+    return value
+
+
+def _header(reader: Iterator[list[str]]) -> list[str]:
+    try:
+        cells = next((cells for cells in reader if cells), [])
+    except csv.Error as error:
+        raise ManifestError(f"must begin with a line that names the columns: {error}") from error
+    names = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, 1)]
+    if not names:
+        return names
+    try:
+        require_prompt_column(names)
+    except ManifestError as error:
+        raise ManifestError(f"must begin with a header, a line that names the columns: it {error}") from error
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ManifestError(f"must name each column once, got {shorten(twice)} more than once")
+    return names

@@ -1,0 +1,174 @@
+"""Tiles and slabs: which latents are decoded together, and how their pixels fit into one another.
+
+An axis is cut into balanced parts. Around each cut lies a ramp, in pixels, over which the two neighbours
+are blended; beyond the ramp each part decodes a halo of latents that only gives its convolutions context.
+In time, the frame that is nearest a block's start is never used where the block starts inside the shot: a
+decoder makes one frame of a block's first latent, but the ratio's many of the same latent elsewhere.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+from ltx_ray.errors import ConfigError
+from ltx_ray.planning.geometry import Ratios, ceil_div, first_frame, latent_at
+from ltx_ray.types import Interval, Slab, Tile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileSettings:
+    """How to cut (``DecodingConfig`` describes each field); ``bytes_per_cell`` is the decoder's."""
+
+    halo: int  # cells
+    temporal_halo: int  # latents
+    ramp: int  # pixels
+    ramp_frames: int  # frames
+    tile_size: int | None  # pixels of a decoded tile, halo included; None: as large as the budget allows
+    slab_frames: int  # at most so many frames are decoded together, halo apart
+    tile_bytes: int  # budget for one tile's activations
+    bytes_per_cell: int  # peak activation bytes of the decoder for one cell of one latent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cut:
+    """One axis cut into parts, and what that costs, in latents with their halos."""
+
+    intervals: list[Interval]
+    parts: int
+    longest: int
+    total: int
+
+
+def balanced(total: int, parts: int) -> list[tuple[int, int]]:
+    """[0, total) cut into ``parts`` runs whose lengths differ by at most one, the longer ones first."""
+    base, more = divmod(total, parts)
+    runs, start = [], 0
+    for index in range(parts):
+        stop = start + base + (index < more)
+        runs.append((start, stop))
+        start = stop
+    return runs
+
+
+def space_interval(core: tuple[int, int], cells: int, settings: TileSettings, ratios: Ratios) -> Interval:
+    """The tile axis around the cells of ``core`` on an axis of ``cells`` cells."""
+    ratio, half = ratios.space, settings.ramp // 2
+    extend = ceil_div(half, ratio) + settings.halo
+    start, stop = core
+    first, last = start == 0, stop == cells
+    in_start = max(start - extend, 0)
+    out_start = start * ratio - (0 if first else half)
+    return Interval(
+        in_start=in_start,
+        in_stop=min(stop + extend, cells),
+        out_start=out_start,
+        out_stop=stop * ratio + (0 if last else half),
+        ramp_in=0 if first else 2 * half,
+        ramp_out=0 if last else 2 * half,
+        crop=out_start - in_start * ratio,
+    )
+
+
+def time_interval(core: tuple[int, int], latents: int, settings: TileSettings, ratios: Ratios) -> Interval:
+    """The slab axis around the latents of ``core`` in a shot of ``latents`` latents."""
+    half = settings.ramp_frames // 2
+    start, stop = core
+    first, last = start == 0, stop == latents
+    out_start = first_frame(start, ratios) - (0 if first else half)
+    out_stop = first_frame(stop, ratios) + (0 if last else half)
+    in_start = max(latent_at(out_start, ratios) - settings.temporal_halo, 0)
+    in_stop = min(latent_at(out_stop - 1, ratios) + 1 + settings.temporal_halo, latents)
+    return Interval(
+        in_start=in_start,
+        in_stop=in_stop,
+        out_start=out_start,
+        out_stop=out_stop,
+        ramp_in=0 if first else 2 * half,
+        ramp_out=0 if last else 2 * half,
+        crop=out_start - in_start * ratios.time,
+    )
+
+
+def plan_slabs(
+    num_frames: int, latents: int, rows: int, columns: int, settings: TileSettings, ratios: Ratios
+) -> tuple[Slab, ...]:
+    """All slabs of a shot of ``latents`` latents of ``rows`` x ``columns`` cells; ``num_frames`` are written.
+
+    Of all cuts whose largest decoded tile fits ``tile_bytes``, the one with the least decoded cells is taken
+    (at a tie, the fewest parts). Raises ConfigError where not even the smallest tile fits.
+    """
+    budget = None if settings.tile_size else settings.tile_bytes // settings.bytes_per_cell
+    cuts = product(
+        _time_cuts(latents, settings, ratios),
+        _space_cuts(rows, settings, ratios),
+        _space_cuts(columns, settings, ratios),
+    )
+    best: tuple[tuple[int, int], tuple[_Cut, _Cut, _Cut]] | None = None
+    for times, ys, xs in cuts:
+        if budget is not None and times.longest * ys.longest * xs.longest > budget:
+            continue
+        rank = (times.total * ys.total * xs.total, times.parts * ys.parts * xs.parts)
+        if best is None or rank < best[0]:
+            best = (rank, (times, ys, xs))
+    if best is None:
+        raise ConfigError(
+            f"decoding.tile_bytes is {settings.tile_bytes} bytes, too few for one tile of this shot "
+            f"({settings.bytes_per_cell} bytes a latent cell): raise it, or lower decoding.halo"
+        )
+    return _slabs(num_frames, *(cut.intervals for cut in best[1]))
+
+
+def _slabs(
+    num_frames: int, times: list[Interval], ys: list[Interval], xs: list[Interval]
+) -> tuple[Slab, ...]:
+    tiles = tuple(
+        Tile(index=row * len(xs) + column, y=y, x=x)
+        for row, y in enumerate(ys)
+        for column, x in enumerate(xs)
+    )
+    return tuple(
+        Slab(
+            index=index,
+            t=t,
+            tiles=tiles,
+            first_frame=t.out_start,
+            num_frames=min(t.out_stop - t.ramp_out, num_frames) - t.out_start,
+        )
+        for index, t in enumerate(times)
+    )
+
+
+def _time_cuts(latents: int, settings: TileSettings, ratios: Ratios) -> list[_Cut]:
+    """Cuts in time, from the fewest slabs that ``slab_frames`` allows to slabs of the least length.
+
+    Slabs become longer than ``slab_frames`` only where they could not hold their two ramps otherwise.
+    """
+    most = max(settings.slab_frames // ratios.time, 2)
+    # A slab between two others must hold two ramps; the first, whose first latent is one frame, two latents.
+    limit = max(min(latents // max(ceil_div(settings.ramp_frames, ratios.time), 1), latents - 1), 1)
+    # Of all counts whose slabs are of the same longest length, the smallest does the least work; but the
+    # first slab, which has a halo at one end only, may be one latent longer than the others.
+    fewest = {ceil_div(latents, size) for size in range(2, most + 1)}
+    fewest |= {ceil_div(latents - 1, size) for size in range(2, most)}
+    counts = sorted({max(min(count, limit), 1) for count in fewest})
+    return [
+        _cut([time_interval(core, latents, settings, ratios) for core in balanced(latents, n)])
+        for n in counts
+    ]
+
+
+def _space_cuts(cells: int, settings: TileSettings, ratios: Ratios) -> list[_Cut]:
+    """Cuts of one spatial axis, from whole to tiles that just hold their ramps."""
+    least = max(ceil_div(settings.ramp, ratios.space), 1)
+    counts = range(1, max(cells // least, 1) + 1)
+    cuts = [
+        _cut([space_interval(core, cells, settings, ratios) for core in balanced(cells, n)]) for n in counts
+    ]
+    if settings.tile_size is None:
+        return cuts
+    size = max(settings.tile_size // ratios.space, 1)
+    return [next((cut for cut in cuts if cut.longest <= size), cuts[-1])]
+
+
+def _cut(intervals: list[Interval]) -> _Cut:
+    lengths = [interval.in_stop - interval.in_start for interval in intervals]
+    return _Cut(intervals=intervals, parts=len(lengths), longest=max(lengths), total=sum(lengths))

@@ -1,0 +1,135 @@
+"""What a run has decided before it starts, and tells every actor: config, model, execution profile.
+
+The bytes of a video depend on the shot and on what stands here, never on how many actors there are.
+OUT/run.json keeps it; a run that decides otherwise is refused on the same OUT.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from ltx_ray.config import RenderConfig, config_hash
+from ltx_ray.decoding.budget import decoder_bytes_per_cell
+from ltx_ray.errors import ConfigError, StorageError
+from ltx_ray.models.checkpoint import resolve
+from ltx_ray.models.presets import Sampling, find_preset, resolve_sampling
+from ltx_ray.planning.chunks import ChunkSettings
+from ltx_ray.planning.geometry import Ratios
+from ltx_ray.planning.plan import PlanSettings
+from ltx_ray.planning.tiles import TileSettings
+from ltx_ray.storage import Store
+from ltx_ray.version import __version__
+
+_RUN_FILE = "run.json"
+_DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """A run, decided. Travels to every actor."""
+
+    out: str  # URL of the output folder
+    config: RenderConfig
+    model: str  # as the user named it: every node resolves it to files of its own
+    revision: str | None
+    model_hash: str
+    sampling: Sampling
+    ratios: Ratios
+    bytes_per_cell: int  # of the decoder's activations, for one latent cell
+    device: str  # "cpu" or "cuda": of the stages that hold a part of the model
+    version: str = __version__
+
+    @classmethod
+    def decide(cls, config: RenderConfig, out: str, device: str) -> "RunSpec":
+        """Resolve the model and its preset. Raises ModelError or ConfigError."""
+        checkpoint = resolve(config.model.name)
+        sampling = resolve_sampling(config, find_preset(checkpoint, config.model.preset))
+        return cls(
+            out=out,
+            config=config,
+            model=config.model.name,
+            revision=checkpoint.revision,
+            model_hash=checkpoint.weights_hash(),
+            sampling=sampling,
+            ratios=checkpoint.ratios(),
+            bytes_per_cell=decoder_bytes_per_cell(checkpoint.vae_config(), _DTYPE_BYTES[sampling.dtype]),
+            device=device,
+        )
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """All that decides the bytes of the videos, as plain data: config, model, profile."""
+        content = self.config.content()
+        # A model is what its files are, wherever they lie.
+        content["model"] = {"hash": self.model_hash, "dtype": self.sampling.dtype}
+        content["sampling"] |= asdict(self.sampling)
+        content["device"] = {"kind": self.device, "threads": self.config.device.threads}
+        plain: dict[str, Any] = json.loads(json.dumps(content))
+        return plain
+
+    @cached_property
+    def hash(self) -> str:
+        """Names ``content`` in sixteen hexadecimal digits."""
+        return config_hash(self.content)
+
+    def plan_settings(self) -> PlanSettings:
+        """What planning has to know."""
+        decoding = self.config.decoding
+        return PlanSettings(
+            chunks=ChunkSettings(
+                chunk_size=self.config.sampling.chunk_size, overlap_frames=self.config.sampling.overlap_frames
+            ),
+            tiles=TileSettings(
+                halo=decoding.halo,
+                temporal_halo=decoding.temporal_halo,
+                ramp=decoding.ramp,
+                ramp_frames=decoding.ramp_frames,
+                tile_size=decoding.tile_size,
+                slab_frames=decoding.slab_frames,
+                tile_bytes=decoding.tile_bytes,
+                bytes_per_cell=self.bytes_per_cell,
+            ),
+            ratios=self.ratios,
+            num_inference_steps=self.sampling.num_inference_steps,
+            guidance_scale=self.sampling.guidance_scale,
+        )
+
+
+def claim(store: Store, spec: RunSpec) -> None:
+    """Make OUT this run's, or find that it is already.
+
+    Raises ConfigError where OUT belongs to a run that would make other bytes, naming what differs.
+    """
+    data = {
+        "hash": spec.hash,
+        "content": spec.content,
+        "model": spec.model,
+        "revision": spec.revision,
+        "version": spec.version,
+        "config": spec.config.model_dump(mode="json"),
+    }
+    if store.create(_RUN_FILE, (json.dumps(data, indent=2) + "\n").encode()):
+        return
+    try:
+        theirs = json.loads(store.read(_RUN_FILE))
+        content, digest = dict(theirs["content"]), theirs["hash"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{store.path(_RUN_FILE)} should be this program's run.json: {error!r}") from error
+    if digest != spec.hash:
+        differences = "; ".join(_differences(content, spec.content)) or "version of run.json"
+        raise ConfigError(
+            f"--output {store.url} belongs to a run with another config ({differences}): "
+            "give the config that it was begun with, or another --output"
+        )
+
+
+def _differences(theirs: dict[str, Any], ours: dict[str, Any], path: str = "") -> list[str]:
+    found = []
+    for key in sorted(theirs.keys() | ours.keys()):
+        a, b = theirs.get(key), ours.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _differences(a, b, f"{path}{key}.")
+        elif a != b:
+            found.append(f"{path}{key} was {a!r}, now {b!r}")
+    return found

@@ -1,0 +1,196 @@
+"""OUT as a place to put files: durable, create-only where it matters, the same on a disk and on an object store.
+
+Names are relative to the root and use ``/``. On a local disk a file appears whole (a synced temporary file,
+then a rename); on an object store a put is whole by itself. Nothing is ever written in place.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from ltx_ray.errors import ConfigError, StorageError
+
+_TEMPORARY = ".part"  # ending of files that are being written; they do not exist for a reader
+_UMASK = os.umask(0)  # there is no way to read it but to set it; once, before any thread runs
+os.umask(_UMASK)
+
+
+class Store:
+    """Files under one fsspec URL (a local folder, ``s3://bucket/prefix``, ``memory://`` ...)."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._fs, root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise ConfigError(
+                f"--output must be a folder or an fsspec URL whose package is installed, got {url}: {error}"
+            ) from error
+        self.url = url
+        self.is_local = isinstance(self._fs.protocol, tuple) and "file" in self._fs.protocol
+        self._root = str(Path(root).absolute()) if self.is_local else root.rstrip("/")
+
+    def path(self, name: str) -> str:
+        """The full path of ``name`` within the file system."""
+        return f"{self._root}/{name}" if name else self._root
+
+    def local(self, name: str) -> Path:
+        """The file itself, where OUT is a local folder."""
+        assert self.is_local, f"{self.url} is not a local folder"
+        return Path(self.path(name))
+
+    def read(self, name: str) -> bytes:
+        """The bytes of ``name``. Raises FileNotFoundError, or StorageError for anything else."""
+        with _storage_errors("read", self.path(name)):
+            return bytes(self._fs.cat_file(self.path(name)))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write ``name`` durably; an existing file is replaced as a whole."""
+        with _storage_errors("write", self.path(name)):
+            if self.is_local:
+                with self._local_part(name) as part:
+                    part.write_bytes(data)
+            else:
+                self._fs.pipe_file(self.path(name), data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write ``name`` durably if it does not exist; False, and nothing changed, if it does."""
+        with _storage_errors("create", self.path(name)):
+            return self._create_local(name, data) if self.is_local else self._create_remote(name, data)
+
+    def put(self, source: Path, name: str) -> None:
+        """Move a local file to ``name``, durably; it appears whole."""
+        with _storage_errors("write", self.path(name)):
+            if self.is_local:
+                with self._local_part(name) as part:
+                    shutil.move(source, part)
+            else:
+                self._fs.put_file(str(source), self.path(name))
+                source.unlink()
+
+    @contextmanager
+    def fetched(self, name: str) -> Iterator[Path]:
+        """A local path with the content of ``name`` for the length of the context; to read only."""
+        if self.is_local:
+            yield self.local(name)
+            return
+        with tempfile.TemporaryDirectory(prefix="ltx-ray-") as folder:
+            target = Path(folder) / Path(name).name
+            with _storage_errors("read", self.path(name)):
+                self._fs.get_file(self.path(name), str(target))
+            yield target
+
+    def size(self, name: str) -> int | None:
+        """Bytes of ``name``; None where there is no such file."""
+        with _storage_errors("look at", self.path(name)):
+            try:
+                self._fs.invalidate_cache(self._parent(name))
+                info: dict[str, Any] = self._fs.info(self.path(name))
+            except FileNotFoundError:
+                return None
+            return int(info["size"]) if info["type"] == "file" else None
+
+    def list(self, folder: str) -> list[str]:
+        """Names of all files below ``folder``, sorted; empty where there is none."""
+        with _storage_errors("list", self.path(folder)):
+            self._fs.invalidate_cache()
+            try:
+                found = self._fs.find(self.path(folder))
+            except FileNotFoundError:
+                return []
+        cut = len(self._root) + 1
+        return sorted(path[cut:] for path in found if not path.endswith(_TEMPORARY))
+
+    def delete(self, name: str) -> None:
+        """Remove a file or a whole folder; nothing happens where there is none."""
+        with _storage_errors("delete", self.path(name)):
+            try:
+                self._fs.rm(self.path(name), recursive=True)
+            except FileNotFoundError:
+                return
+
+    def _parent(self, name: str) -> str:
+        return self.path(name).rpartition("/")[0]
+
+    @contextmanager
+    def _local_part(self, name: str) -> Iterator[Path]:
+        """A temporary file beside ``name`` that is synced and takes its name when the context ends well."""
+        target = self.local(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, part_name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=_TEMPORARY)
+        os.close(handle)
+        part = Path(part_name)
+        try:
+            yield part
+            _sync(part)
+            part.chmod(0o666 & ~_UMASK)
+            part.replace(target)
+            _sync(target.parent)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _create_local(self, name: str, data: bytes) -> bool:
+        target = self.local(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, part_name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=_TEMPORARY)
+        os.close(handle)
+        part = Path(part_name)
+        try:
+            part.write_bytes(data)
+            part.chmod(0o666 & ~_UMASK)
+            _sync(part)
+            try:
+                target.hardlink_to(
+                    part
+                )  # fails where the name is taken: the only atomic create of whole content
+            except FileExistsError:
+                return False
+            _sync(target.parent)
+            return True
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _create_remote(self, name: str, data: bytes) -> bool:
+        try:
+            with self._fs.open(self.path(name), "xb") as file:
+                file.write(data)
+        except FileExistsError:
+            return False
+        return True
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _storage_errors(action: str, path: str) -> Iterator[None]:
+    """Turn the file system's errors into one that says what to do; a missing file stays FileNotFoundError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        advice = {
+            errno.ENOSPC: "the disk is full: free some space and give the same command again",
+            errno.EDQUOT: "the quota is used up: free some space and give the same command again",
+            errno.EROFS: "the file system is read-only: choose another --output",
+            errno.EACCES: "permission denied: choose an --output that you may write",
+        }.get(error.errno or 0, "check the storage and give the same command again")
+        raise StorageError(f"could not {action} {path}: {error}; {advice}") from error
+
+
+def sha256_of(data: bytes) -> str:
+    """SHA-256 of ``data`` in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()

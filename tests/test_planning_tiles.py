@@ -1,0 +1,147 @@
+"""Tiles and slabs cover every pixel once, with exact weights, inside the shot, and within the budget."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from ltx_ray.decoding.blend import ramp_weights
+from ltx_ray.errors import ConfigError
+from ltx_ray.planning.geometry import Ratios, frames_of, latent_at
+from ltx_ray.planning.tiles import TileSettings, plan_slabs
+from ltx_ray.types import Interval, Slab
+
+RATIOS = Ratios(time=8, space=4)  # few pixels a cell, so that whole planes can be summed up
+
+
+@st.composite
+def _cases(draw: st.DrawFn) -> tuple[int, int, int, int, TileSettings, tuple[Slab, ...]]:
+    latents = draw(st.integers(1, 40))
+    rows, columns = draw(st.integers(1, 30)), draw(st.integers(1, 30))
+    num_frames = max(frames_of(latents, RATIOS) - draw(st.integers(0, 7)), 1)
+    settings = TileSettings(
+        halo=draw(st.integers(0, 6)),
+        temporal_halo=draw(st.integers(1, 4)),
+        ramp=draw(st.integers(0, 20)),
+        ramp_frames=draw(st.integers(0, 40)),
+        tile_size=draw(st.none() | st.integers(8, 100)),
+        slab_frames=draw(st.integers(16, 160)),
+        tile_bytes=draw(st.integers(2_000, 400_000)),
+        bytes_per_cell=10,
+    )
+    try:
+        slabs = plan_slabs(num_frames, latents, rows, columns, settings, RATIOS)
+    except ConfigError:
+        assume(False)
+    return num_frames, latents, rows, columns, settings, slabs
+
+
+def _weights(axis: Interval, length: int) -> np.ndarray:
+    weights = np.zeros(length, np.int64)
+    weights[axis.out_start : axis.out_stop] = 256
+    weights[axis.out_start : axis.out_start + axis.ramp_in] = ramp_weights(axis.ramp_in)
+    fall = axis.out_stop - axis.ramp_out
+    weights[fall : axis.out_stop] = ramp_weights(axis.ramp_out)[::-1]
+    return weights
+
+
+@given(_cases())
+def test_weights_of_all_tiles_sum_to_65536_at_every_pixel_and_with_time_to_2_24(case) -> None:
+    _, latents, rows, columns, _, slabs = case
+    plane = np.zeros((rows * 4, columns * 4), np.int64)
+    for tile in slabs[0].tiles:
+        plane += np.outer(_weights(tile.y, rows * 4), _weights(tile.x, columns * 4))
+    time = sum(_weights(slab.t, frames_of(latents, RATIOS)) for slab in slabs)
+    assert np.unique(plane).tolist() == [65_536]
+    assert np.unique(np.outer(plane, time)).tolist() == [2**24]
+
+
+@given(_cases())
+def test_written_frames_of_the_slabs_partition_the_shot(case) -> None:
+    num_frames, *_, slabs = case
+    written = [range(slab.first_frame, slab.first_frame + slab.num_frames) for slab in slabs]
+    assert [frame for run in written for frame in run] == list(range(num_frames))
+    assert all(run for run in written)
+
+
+@given(_cases())
+def test_ranges_lie_inside_and_crops_point_at_the_same_frame_or_pixel(case) -> None:
+    _, latents, rows, columns, _, slabs = case
+    for slab in slabs:
+        t = slab.t
+        assert 0 <= t.in_start < t.in_stop <= latents
+        assert t.crop + 8 * t.in_start == t.out_start
+        assert t.crop + t.size <= frames_of(t.in_stop - t.in_start, RATIOS)
+        # The first frame of a block that starts inside the shot belongs to a latent that is cut in two.
+        assert t.crop >= 1 or t.in_start == 0
+        for axis, cells in [(t.y, rows) for t in slab.tiles] + [(t.x, columns) for t in slab.tiles]:
+            assert 0 <= axis.in_start < axis.in_stop <= cells
+            assert axis.crop + 4 * axis.in_start == axis.out_start
+            assert axis.crop + axis.size <= 4 * (axis.in_stop - axis.in_start)
+
+
+@given(_cases())
+def test_every_used_pixel_has_its_halo_or_the_border(case) -> None:
+    _, latents, rows, columns, settings, slabs = case
+    for slab in slabs:
+        first, last = latent_at(slab.t.out_start, RATIOS), latent_at(slab.t.out_stop - 1, RATIOS)
+        assert slab.t.in_start <= max(first - settings.temporal_halo, 0)
+        assert slab.t.in_stop >= min(last + 1 + settings.temporal_halo, latents)
+        for axis, cells in [(t.y, rows) for t in slab.tiles] + [(t.x, columns) for t in slab.tiles]:
+            assert axis.in_start <= max(axis.out_start // 4 - settings.halo, 0)
+            assert axis.in_stop >= min((axis.out_stop - 1) // 4 + 1 + settings.halo, cells)
+
+
+@given(_cases())
+def test_ramps_fit_and_no_tile_is_a_sliver(case) -> None:
+    *_, slabs = case
+    axes = [[slab.t for slab in slabs], *([getattr(t, name) for t in slabs[0].tiles] for name in "yx")]
+    for axis, ratio in zip(axes, (8, 4, 4), strict=True):
+        unique = sorted(set(axis), key=lambda i: i.out_start)
+        assert all(i.ramp_in + i.ramp_out <= i.size for i in unique)
+        borders = [i.out_start + i.ramp_in // 2 for i in unique] + [unique[-1].out_stop]
+        # A cut in time lies on a latent's first frame, 8j - 7.
+        cells = [-(-border // ratio) for border in borders]
+        sizes = np.diff(cells)
+        assert sizes.max() - sizes.min() <= 1
+
+
+@given(_cases())
+def test_tiles_fit_the_byte_budget_and_slabs_their_frames(case) -> None:
+    _, latents, _, _, settings, slabs = case
+    for slab in slabs:
+        for tile in slab.tiles:
+            cells = np.prod([axis.in_stop - axis.in_start for axis in (slab.t, tile.y, tile.x)])
+            assert settings.tile_size is not None or cells * settings.bytes_per_cell <= settings.tile_bytes
+    if settings.ramp_frames <= 8:
+        assert -(-latents // len(slabs)) <= settings.slab_frames // 8
+
+
+def _settings(**changes: object) -> TileSettings:
+    given = {
+        "halo": 4,
+        "temporal_halo": 2,
+        "ramp": 64,
+        "ramp_frames": 8,
+        "tile_size": None,
+        "slab_frames": 128,
+        "tile_bytes": 2 * 1024**3,
+        "bytes_per_cell": 786_432,
+    }
+    return TileSettings(**{**given, **changes})  # type: ignore[arg-type]
+
+
+def test_a_budget_too_small_for_any_tile_says_what_to_raise() -> None:
+    with pytest.raises(ConfigError, match=r"decoding\.tile_bytes is 1048576 bytes"):
+        plan_slabs(121, 16, 68, 120, _settings(tile_bytes=2**20), Ratios())
+
+
+def test_an_hour_of_4k_is_planned_at_once() -> None:
+    slabs = plan_slabs(86_400, 10_801, 68, 120, _settings(), Ratios())
+    assert slabs[-1].first_frame + slabs[-1].num_frames == 86_400
+
+
+def test_what_fits_the_budget_whole_is_not_cut() -> None:
+    (slab,) = plan_slabs(97, 13, 16, 24, _settings(tile_bytes=2**40), Ratios())
+    (tile,) = slab.tiles
+    assert (slab.t.size, tile.y.size, tile.x.size) == (97, 512, 768)
