@@ -70,7 +70,7 @@ class Coordinator:
         self._in_flight: set[asyncio.Task[None]] = set()
         self._ended: list[ShotResult] = []  # results that the next commit carries
         self._tally = Tally(total, total_cost)
-        self._stopping = self._exhausted = False
+        self._stopping = self._exhausted = self._is_warm = False
         self._fatal: LtxRayError | None = None
 
     async def run(self) -> Summary:
@@ -79,6 +79,7 @@ class Coordinator:
         try:
             while not self._stopping:
                 self._admit()
+                self._warm_up()
                 self._dispatch()
                 await self._commit([])
                 if self._exhausted and not self._active:
@@ -156,6 +157,13 @@ class Coordinator:
             self._ended.append(replace(result, generation=known.generation + 1 if known else 1))
 
     # -- ready tasks go to the pools -----------------------------------------------------------------
+
+    def _warm_up(self) -> None:
+        """With the first shot, start a worker of every stage: each will be needed."""
+        if self._active and not self._is_warm:
+            self._is_warm = True
+            for pool in self._pools.values():
+                pool.warm_up()
 
     def _dispatch(self) -> None:
         for active in self._active.values():

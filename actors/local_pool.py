@@ -1,6 +1,7 @@
 """In-process workers: each is a thread with an actor of its own. No Ray; the single-process path."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,6 +11,9 @@ from actors.registry import actor_class
 from actors.work import Done, StageActor
 from ltx_ray.run import RunSpec
 from ltx_ray.types import Job, Stage
+
+# Actors are made one at a time: the lazy imports of diffusers and transformers are not safe among threads.
+_MAKING = threading.Lock()
 
 
 class LocalWorker:
@@ -41,8 +45,12 @@ class LocalLauncher:
         """A thread, and an actor made in it (torch keeps its number of threads per thread)."""
         threads = ThreadPoolExecutor(1, thread_name_prefix=f"ltx-ray-{self._stage}")
         loop = asyncio.get_running_loop()
-        actor = await loop.run_in_executor(threads, lambda: actor_class(self._stage)(self._run))
+        actor = await loop.run_in_executor(threads, self._make)
         return LocalWorker(threads, actor)
+
+    def _make(self) -> StageActor:
+        with _MAKING:
+            return actor_class(self._stage)(self._run)
 
 
 def local_pools(run: RunSpec, sizes: dict[Stage, int]) -> dict[Stage, Pool]:

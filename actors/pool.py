@@ -79,6 +79,11 @@ class Pool:
         self._pump()
         return future
 
+    def warm_up(self) -> None:
+        """Launch the first worker ahead of its work: loading a model takes longer than finding it out."""
+        if not (self._idle or self._busy or self._launching) and self._most:
+            self._start()
+
     def state(self) -> PoolState:
         """What the pool is doing now."""
         return PoolState(
@@ -111,8 +116,11 @@ class Pool:
             self._keep(self._serve(worker, job, inputs, future))
         alive = len(self._busy) + len(self._idle) + self._launching
         for _ in range(min(len(self._queue) - self._launching, self._most - alive)):
-            self._launching += 1
-            self._keep(self._launch())
+            self._start()
+
+    def _start(self) -> None:
+        self._launching += 1
+        self._keep(self._launch())
 
     def _keep(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -40,8 +40,19 @@ class Progress:
     @classmethod
     def none(cls) -> "Progress":
         """Of a run that has not begun."""
-        zeros = dict.fromkeys(("total", "done", "failed", "rejected", "skipped", "running", "retries"), 0)
-        return cls(**zeros, frames=0, elapsed=0.0, eta=None, decoded_bytes=0)
+        return cls(
+            total=0,
+            done=0,
+            failed=0,
+            rejected=0,
+            skipped=0,
+            running=0,
+            retries=0,
+            frames=0,
+            elapsed=0.0,
+            eta=None,
+            decoded_bytes=0,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

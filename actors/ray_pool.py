@@ -74,13 +74,13 @@ class RayLauncher:
             "max_restarts": 0,
             "max_task_retries": 0,
         }
-        actor = ray.remote(actor_class(self._stage)).options(**options).remote(self._run)
+        actor: Any = ray.remote(actor_class(self._stage)).options(**options).remote(self._run)
         try:
             await actor.ready.remote()
         except RayActorError as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, RayTaskError):  # its constructor raised: another try would raise again
-                raise cause.as_instanceof_cause() from error
+                raise cause.as_instanceof_cause() from error  # type: ignore[no-untyped-call]
             if "The actor died because of an error raised in its creation task" in str(error):
                 raise RuntimeError(str(error)) from error
             raise WorkerLostError(f"a {self._stage} actor was lost at its start: {error}") from error
@@ -111,7 +111,7 @@ class RemoteHost:
 
     def __init__(self, job: RenderJob, pools: RayPools) -> None:
         options = {"num_cpus": self.CPUS, "max_restarts": 0, "max_task_retries": 0}
-        self._actor = ray.remote(Host).options(**options).remote(job, pools)
+        self._actor: Any = ray.remote(Host).options(**options).remote(job, pools)
 
     async def run(self) -> Summary:
         """Render. Raises WorkerLostError where the coordinator's process went away."""

@@ -1,5 +1,6 @@
 """Getting a Ray: one of our own for the length of a command, or one that runs already."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -39,7 +40,7 @@ def connected(address: str, local_cpus: float) -> Iterator[Resources]:
             yield resources
         return
     try:
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="error")
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"--address {address}: no Ray answers there ({error}); start one with `ray start --head`, "
@@ -67,7 +68,7 @@ def _own_ray(cpus: float) -> Iterator[Resources]:
             num_cpus=max(int(-(-cpus // 1)), os.cpu_count() or 1),
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="error",
+            logging_level=logging.ERROR,
             _temp_dir=temporary,
         )
         yield _resources()
@@ -77,6 +78,6 @@ def _own_ray(cpus: float) -> Iterator[Resources]:
 
 
 def _resources() -> Resources:
-    total = ray.cluster_resources()
-    nodes = sum(1 for node in ray.nodes() if node["Alive"])
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    nodes = len([node for node in ray.nodes() if node["Alive"]])  # type: ignore[no-untyped-call]
     return Resources(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0), nodes=nodes)

@@ -3,7 +3,7 @@
 import time
 from types import TracebackType
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -69,7 +69,7 @@ def live_view(progress: Progress | None) -> Group:
         f"{rate:.1f} frames/s   {clock(progress.elapsed)} elapsed   ETA {clock(progress.eta)}   "
         f"{progress.decoded_bytes / 2**20:,.0f} MiB decoded in flight   {progress.retries} retries"
     )
-    parts = [head, stages, Text(foot)]
+    parts: list[RenderableType] = [head, stages, Text(foot)]
     if progress.message:
         parts.append(Text(shortened(progress.message), style="yellow"))
     return Group(*parts)

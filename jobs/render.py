@@ -13,6 +13,7 @@ from actors.progress import Progress, Summary
 from cluster.placement import Placement, place
 from ltx_ray.config import RenderConfig
 from ltx_ray.errors import ConfigError, WorkerLostError
+from ltx_ray.manifest.read import read_rows
 from ltx_ray.run import RunSpec, claim
 from ltx_ray.storage import Store
 from ltx_ray.types import Stage
@@ -78,6 +79,7 @@ def _render_on_ray(request: RenderRequest, watcher: Watcher) -> Summary:
 
 
 def _job(request: RenderRequest, placement: Placement, device: str) -> RenderJob:
+    next(iter(read_rows(request.manifest)))  # one that cannot be read is told before anything is written
     spec = RunSpec.decide(request.config, request.out, device)
     claim(Store(request.out), spec)
     return RenderJob(

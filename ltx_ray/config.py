@@ -23,7 +23,7 @@ class ModelConfig(_Section):
     """Which checkpoint, and how it is loaded."""
 
     name: str = "tiny"  # "tiny", a folder, or a hub id; "@revision" may follow a hub id
-    preset: str | None = None  # a name of ltx_ray/presets.py; None: found by the checkpoint
+    preset: str | None = None  # a name of ltx_ray/models/presets.py; None: found by the checkpoint
     dtype: Literal["float32", "bfloat16"] | None = None  # of the weights; None: the preset's
 
 

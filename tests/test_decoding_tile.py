@@ -1,4 +1,4 @@
-"""Tiles equal the whole decode at the exact halo, in space, in time and under noise; pixels are diffusers'."""
+"""Tiles equal the whole decode at the exact halo, in space, in time and under noise."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,6 +10,7 @@ from diffusers.video_processor import VideoProcessor
 from small_vae import SMALL, small_vae
 from torch import Tensor
 
+from ltx_ray.decoding.noise import decode_noise
 from ltx_ray.decoding.receptive import exact_halo
 from ltx_ray.decoding.tile import DecodeSettings, decode_tile, to_uint8
 from ltx_ray.decoding.whole import decode_shot
@@ -97,6 +98,17 @@ def test_decode_noise_and_injected_noise_agree_between_tiles_and_the_whole(
         assert _error(whole, other) > 0.01
 
 
+def test_decode_noise_is_mixed_in_as_by_ltx_pipeline() -> None:
+    vae, latents = small_vae("0.9.5"), _latents((2, 2, 3))
+    mean, std = vae.latents_mean.view(1, -1, 1, 1, 1), vae.latents_std.view(1, -1, 1, 1, 1)
+    noise = decode_noise(7, 8, 3, (0, 2), (0, 2), (0, 3))
+    with torch.inference_mode():
+        mixed = 0.7 * (latents * std + mean) + 0.3 * noise
+        wanted = vae.decode(mixed, torch.tensor([0.1]), return_dict=False)[0][0]
+    settings = _settings((2, 2, 3), decode_noise_scale=0.3, decode_timestep=0.1)
+    assert _error(decode_shot(vae, latents, _slabs((2, 2, 3), 0, tiles=False), settings), wanted) <= 1e-5
+
+
 @pytest.mark.parametrize("size", [SPACE, TIME])
 def test_the_error_falls_with_the_halo(size: tuple[int, int, int]) -> None:
     vae, latents = small_vae("0.9.0"), _latents(size)
@@ -104,7 +116,7 @@ def test_the_error_falls_with_the_halo(size: tuple[int, int, int]) -> None:
     errors = [
         _error(decode_shot(vae, latents, _slabs(size, halo), _settings(size)), whole) for halo in (2, 4, 8)
     ]
-    assert errors[0] > 10 * errors[1] > 100 * errors[2] > 0
+    assert errors[0] > 3 * errors[1] > 9 * errors[2] > 0
 
 
 def test_the_first_frame_of_a_later_block_is_the_one_to_drop() -> None:
@@ -140,7 +152,7 @@ def test_latents_that_do_not_hold_the_slab_are_told() -> None:
     slab = _slabs(TIME, 2)[1]
     with pytest.raises(LtxRayError, match=r"slab 1 wants latents \[12, 30\) of 2 x 2 cells, got \[13, 30\)"):
         decode_tile(vae, latents[:, :, 13:], 13, slab, slab.tiles[0], settings)
-    with pytest.raises(LtxRayError, match="of 2 x 3 cells, got .* of 2 x 2"):
+    with pytest.raises(LtxRayError, match=r"of 2 x 3 cells, got .* of 2 x 2"):
         decode_tile(vae, latents, 0, slab, slab.tiles[0], replace(settings, columns=3))
 
 

@@ -1,0 +1,101 @@
+"""Real runs for tests: manifests, the command line in a process of its own, and what a run left behind."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+
+from ltx_ray.ledger.ledger import read_records
+from ltx_ray.ledger.records import ArtefactRecord
+from ltx_ray.storage import Store
+from ltx_ray.types import Stage
+
+QUICK = ("sampling.num_inference_steps=3", "sampling.chunk_size=25", "sampling.overlap_frames=8")
+PATIENCE = 120.0  # seconds until a state that must come counts as one that does not
+
+
+def write_manifest(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
+    """A JSONL manifest."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def command(manifest: Path, out: Path, *options: str, settings: Iterable[str] = QUICK) -> list[str]:
+    """``ltx-ray render`` as a list of words."""
+    sets = [word for setting in settings for word in ("--set", setting)]
+    return [sys.executable, "-m", "jobs.cli", "render", str(manifest), "-o", str(out), *options, *sets]
+
+
+def start(words: list[str]) -> "subprocess.Popen[str]":
+    """The command in a process of its own."""
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    return subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def finish(process: "subprocess.Popen[str]", code: int = 0) -> str:
+    """Wait for the end; returns what went to stdout."""
+    stdout, stderr = process.communicate(timeout=PATIENCE * 3)
+    assert process.returncode == code, f"exit {process.returncode}, wanted {code}\n{stdout}\n{stderr}"
+    return stdout
+
+
+def wait_until(state: Callable[[], Any], process: "subprocess.Popen[str]") -> Any:
+    """What ``state`` answers as soon as that is true; the process must live until then."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if found := state():
+            return found
+        assert process.poll() is None, f"ended too early:\n{process.communicate()}"
+        time.sleep(0.02)
+    raise AssertionError(f"the state did not come within {PATIENCE} s")
+
+
+def actors(process: "subprocess.Popen[str]", title: str) -> list[psutil.Process]:
+    """Processes of Ray actors below ``process`` whose title begins with ``ray::<title>``."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            words = child.cmdline()
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+        if words and words[0].startswith(f"ray::{title}"):
+            found.append(child)
+    return found
+
+
+def video_hashes(out: Path) -> dict[str, str]:
+    """SHA-256 of every finished video, by shot."""
+    rows = manifest_rows(out)
+    found = {}
+    for row in rows:
+        if row["status"] == "done":
+            data = (out / row["file_name"]).read_bytes()
+            assert hashlib.sha256(data).hexdigest() == row["sha256"]
+            found[row["id"]] = row["sha256"]
+    return found
+
+
+def manifest_rows(out: Path) -> list[dict[str, Any]]:
+    """All rows of the output manifest."""
+    rows: list[dict[str, Any]] = pq.read_table(out / "manifest").to_pylist()
+    return rows
+
+
+def committed_chunks(out: Path) -> Counter[tuple[str, int]]:
+    """How often each chunk was denoised and committed, over all epochs of the ledger."""
+    return Counter(
+        (record.shot_id, record.key.index)
+        for record in read_records(Store(str(out)))
+        if isinstance(record, ArtefactRecord) and record.key.stage is Stage.DENOISE
+    )

@@ -1,0 +1,438 @@
+"""A farm in virtual time for tests: the real coordinator, pools, ledger and publisher over workers that sleep.
+
+``World`` is what surrounds them and what watches them. It decides by a seeded generator what becomes of each
+attempt, keeps the workers' files in the store, breaks the store when it is told to, and checks at every call of a
+worker what must hold at that moment. It trusts neither the coordinator's nor the frontier's books: what is
+committed it reads from the ledger's files.
+"""
+
+import asyncio
+import io
+import itertools
+import json
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.memory import MemoryFileSystem
+
+from actors.admission import decoded_bytes
+from actors.coordinator import Coordinator
+from actors.pool import Pool, Worker
+from actors.progress import Summary
+from actors.publisher import Publisher
+from actors.simulated_pool import Fate, SimulatedWorker, run_virtually
+from actors.work import PARTS, Done, Failure
+from ltx_ray.config import RenderConfig
+from ltx_ray.errors import WorkerLostError
+from ltx_ray.ledger.ledger import Ledger
+from ltx_ray.ledger.records import ArtefactRecord, decode
+from ltx_ray.manifest.index import index_manifest, shots
+from ltx_ray.run import RunSpec
+from ltx_ray.storage import Store
+from ltx_ray.types import Artefact, Job, ShotResult, Stage, TaskKey
+
+CONFIG = RenderConfig.model_validate(
+    {
+        # Chunks of 5 latents that add 2, slabs of 2 latents: long shots of few frames.
+        "sampling": {"chunk_size": 33, "overlap_frames": 16},
+        "decoding": {"slab_frames": 16, "tile_size": 96, "halo": 0, "temporal_halo": 1, "ramp": 32},
+        "pools": {"max_decoded_bytes": 2**20},
+    }
+)
+_numbers = itertools.count()
+
+
+class PowerLossError(BaseException):
+    """The machine is gone in the midst of a write: no code of ours may catch this."""
+
+
+class FragileFileSystem(MemoryFileSystem):
+    """An object store in memory that dies with its ``dies_in``-th change, before or after it."""
+
+    protocol = "fragile"
+    store: dict[str, Any] = {}  # noqa: RUF012
+    pseudo_dirs = [""]  # noqa: RUF012
+    dies_in: int | None = None
+    dies_with: type[BaseException] = PowerLossError
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        if "r" in mode:
+            return super()._open(path, mode, **options)
+        self._change()
+        return super()._open(path, mode, **options)
+
+    def rm(self, path: str, recursive: bool = False, maxdepth: int | None = None) -> None:
+        """Remove; counts as a change."""
+        self._change()
+        super().rm(path, recursive, maxdepth)
+
+    @classmethod
+    def mend(cls, dies_in: int | None = None, dies_with: type[BaseException] = PowerLossError) -> None:
+        """Work again, for ``dies_in`` changes."""
+        cls.dies_in, cls.dies_with = dies_in, dies_with
+
+    def _change(self) -> None:
+        if self.dies_in is not None:
+            type(self).dies_in = self.dies_in - 1
+            if self.dies_in < 0:
+                raise self.dies_with("the store is dead")
+
+
+fsspec.register_implementation("fragile", FragileFileSystem, clobber=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One manifest row: enough frames for so many chunks; 0 makes a row that is rejected."""
+
+    chunks: int
+    size: int = 64  # pixels, both ways
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Odds:
+    """Probabilities of what an attempt can meet."""
+
+    loss: float = 0.0  # the worker goes away
+    launch_loss: float = 0.0  # a worker goes away before it is ready
+    failure: float = 0.0  # retryable, the task's own
+    storage: float = 0.0  # retryable, the store's
+    fatal: float = 0.0  # not retryable
+    rejected: float = 0.0  # the row's media is broken
+    payload_loss: float = 0.0  # of each payload in memory
+    file_loss: float = 0.0  # of each durable input's file
+    slowest: float = 10.0  # seconds of a task, evenly spread from 0
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """A payload in memory, as a test sees it."""
+
+    shot: str
+    key: TaskKey
+    part: int
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How a call of the command is cut off: after ``after`` calls of workers, or changes of the store."""
+
+    kind: str  # "stop": Ctrl-C; "cancel"; "power": PowerLossError; "disk": OSError
+    after: int
+
+
+@dataclass
+class World:
+    """What surrounds the coordinator, over all calls of the command on one OUT."""
+
+    spec: RunSpec
+    odds: Odds
+    seed: int
+    start_seconds: float = 0.0
+    coordinator: Coordinator | None = None
+    cut: Cut | None = None
+    running: dict[tuple[str, TaskKey], Job] = field(default_factory=dict)
+    outputs: set[str] = field(default_factory=set)
+    attempts: Counter[tuple[str, TaskKey]] = field(default_factory=Counter)
+    committed: dict[tuple[str, TaskKey], ArtefactRecord] = field(default_factory=dict)
+    results: dict[str, list[ShotResult]] = field(default_factory=dict)
+    ends: dict[str, set[str]] = field(default_factory=dict)  # of each shot: why it may have ended badly
+    decoding: dict[tuple[str, int], int] = field(default_factory=dict)  # bytes of each slab in flight
+    peak_decoded: int = 0
+    calls: int = 0
+    _read: dict[int, int] = field(default_factory=dict)  # of each epoch: ledger files that were read
+    _epoch: int = 0
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.spec.out)
+
+    # -- one call of the command ---------------------------------------------------------------------
+
+    def begin_call(self, ledger: Ledger, cut: Cut | None) -> None:
+        """A new coordinator: the workers of the last one, and what they held, are gone."""
+        self._epoch, self.cut, self.calls = ledger.epoch, cut, 0
+        self.running.clear()
+        self.decoding.clear()
+        if cut and cut.kind in ("power", "disk"):
+            FragileFileSystem.mend(cut.after, PowerLossError if cut.kind == "power" else OSError)
+
+    def read_ledger(self) -> None:
+        """Take in what was committed since the last look."""
+        while True:
+            name = f"ledger/0000/{self._epoch:06d}/{self._read.get(self._epoch, 0):08d}.jsonl"
+            if self.store.size(name) is None:
+                return
+            for line in self.store.read(name).decode().splitlines():
+                match decode(line):
+                    case ArtefactRecord() as record:
+                        self.committed[record.shot_id, record.key] = record
+                        self._let_go(record.shot_id, record.key)
+                    case ShotResult() as result:
+                        self.results.setdefault(result.id, []).append(result)
+            self._read[self._epoch] = self._read.get(self._epoch, 0) + 1
+
+    # -- what every call of a worker is checked for --------------------------------------------------
+
+    def check_call(self, job: Job, inputs: Sequence[Any]) -> None:
+        """All that must hold when ``job`` reaches a worker."""
+        self.read_ledger()
+        place = job.shot.id, job.task.key
+        assert place not in self.running, f"{place} runs twice at the same time"
+        assert not self._has_ended(job), f"{place} is worked on though its shot has ended"
+        assert not self._is_there(*place), f"{place} was committed, and is made again"
+        if job.output:
+            assert job.output not in self.outputs, f"{job.output} names two attempts"
+            self.outputs.add(job.output)
+        assert len(inputs) == len(job.task.needs)
+        for need, given in zip(job.task.needs, inputs, strict=True):
+            self._check_input(job, need.key, need.part, given)
+        self._check_order(job)
+        self._count_decoding(job)
+        self.running[place] = job
+
+    def _check_input(self, job: Job, key: TaskKey, part: int, given: Any) -> None:
+        record = self.committed.get((job.shot.id, key))
+        if isinstance(given, Artefact):
+            assert record is not None, f"{job.task.key} got a file of {key} that is not committed"
+            assert given.name == record.artefact.name
+            return
+        assert (given.shot, given.key, given.part) == (job.shot.id, key, part)
+        if given.output:
+            assert record is not None, f"{job.task.key} began before {key} was committed"
+            assert given.output == record.artefact.name
+
+    def _check_order(self, job: Job) -> None:
+        """Chunk by chunk, and a video only of all segments: said again without the plan's needs."""
+        key = job.task.key
+        if key.stage is Stage.DENOISE and key.index:
+            assert (job.shot.id, TaskKey(Stage.DENOISE, key.index - 1)) in self.committed
+        if key.stage is Stage.FINISH:
+            for index in range(len(job.segment_frames)):
+                assert (job.shot.id, TaskKey(Stage.ASSEMBLE, index)) in self.committed
+            assert self.coordinator is not None
+            left = self.coordinator._active[job.shot.id]._payloads
+            assert not left, f"payloads that nobody needs are held: {left}"
+
+    def _has_ended(self, job: Job) -> bool:
+        results = self.results.get(job.shot.id, [])
+        return any(result.fingerprint == job.shot.fingerprint for result in results)
+
+    def _is_there(self, shot: str, key: TaskKey) -> bool:
+        record = self.committed.get((shot, key))
+        return record is not None and self.store.size(record.artefact.name) is not None
+
+    def _count_decoding(self, job: Job) -> None:
+        """Slabs whose pixels are in memory; one whose segment is there only gives its tail once more."""
+        if job.task.key.stage is not Stage.DECODE:
+            return
+        assert isinstance(job.task.work, tuple)
+        assert self.coordinator is not None
+        slab, active = job.task.work[0], self.coordinator._active
+        for shot, index in [place for place in self.decoding if place[0] not in active]:
+            del self.decoding[shot, index]
+        if (job.shot.id, TaskKey(Stage.ASSEMBLE, slab.index)) in self.committed:
+            return
+        self.decoding[job.shot.id, slab.index] = decoded_bytes(slab)
+        held = sum(self.decoding.values())
+        self.peak_decoded = max(self.peak_decoded, held)
+        assert held <= self.spec.config.pools.max_decoded_bytes or len(self.decoding) == 1, (
+            f"{held} decoded bytes in flight: {self.decoding}"
+        )
+
+    def _let_go(self, shot: str, key: TaskKey) -> None:
+        if key.stage is Stage.ASSEMBLE:
+            self.decoding.pop((shot, key.index), None)
+
+    # -- what becomes of an attempt ------------------------------------------------------------------
+
+    def fate(self, job: Job, inputs: Sequence[Any]) -> Fate:
+        """What becomes of ``job``: drawn from the seed, the task, and how often it was tried."""
+        place = job.shot.id, job.task.key
+        self.attempts[place] += 1
+        luck = random.Random(f"{self.seed}/{place[0]}/{place[1]}/{self.attempts[place]}")
+        seconds = luck.choice((0.0, luck.uniform(0, self.odds.slowest)))
+        for given in inputs:
+            if isinstance(given, Artefact) and luck.random() < self.odds.file_loss:
+                self.store.delete(given.name)
+        gone = [i.name for i in inputs if isinstance(i, Artefact) and self.store.size(i.name) is None]
+        if gone:
+            return self._failed(job, seconds, "input_lost", lost=tuple(gone))
+        if any(isinstance(i, Handle) and luck.random() < self.odds.payload_loss for i in inputs):
+            return self._failed(job, seconds, "input_lost")
+        if luck.random() < self.odds.loss:
+            self._remember(job, "lost")
+            return Fate(seconds=seconds, lost=True)
+        for kind in ("failure", "storage", "fatal", "rejected"):
+            if luck.random() < getattr(self.odds, kind):
+                return self._failed(job, seconds, kind)
+        return Fate(seconds=seconds)
+
+    def _failed(self, job: Job, seconds: float, what: str, lost: tuple[str, ...] = ()) -> Fate:
+        kind = {"failure": "bad_result", "fatal": "model", "rejected": "media"}.get(what, what)
+        retryable = what in ("failure", "storage", "input_lost")
+        self._remember(job, what)
+        return Fate(
+            seconds=seconds,
+            failure=Failure(kind=kind, message=what, traceback=what, retryable=retryable, lost=lost),
+        )
+
+    def _remember(self, job: Job, what: str) -> None:
+        self.ends.setdefault(job.shot.id, set()).add(what)
+
+    def end_call(self, job: Job, done: Done | None) -> Done | None:
+        """The attempt is over: its file is there, its payloads are handles that name where they are from."""
+        self.running.pop((job.shot.id, job.task.key))
+        if done is None or isinstance(done.outcome, Failure):
+            return done
+        if job.output:
+            self.store.write(job.output, b"made")
+        parts = range(PARTS[job.task.key.stage])
+        return replace(
+            done, parts=tuple(Handle(job.shot.id, job.task.key, part, job.output) for part in parts)
+        )
+
+    def count_call(self) -> None:
+        """Cut the coordinator off where its time has come."""
+        self.calls += 1
+        if self.cut and self.cut.kind == "stop" and self.calls == self.cut.after and self.coordinator:
+            self.coordinator.stop()
+
+
+class WatchedWorker:
+    """A simulated worker that tells the world when it begins and ends."""
+
+    def __init__(self, stage: Stage, world: World) -> None:
+        self._world = world
+        self._stage = stage
+
+    async def call(self, job: Job, inputs: Sequence[Any]) -> Done:
+        """As SimulatedWorker.call."""
+        try:
+            self._world.check_call(job, inputs)
+        except AssertionError as error:
+            self._world.ends.setdefault("", set()).add(str(error))
+            raise
+        self._world.count_call()
+        fate = self._world.fate(job, inputs)
+        done: Done | None = None
+        try:
+            done = await SimulatedWorker(self._stage, lambda _: fate).call(job, inputs)
+        finally:
+            done = self._world.end_call(job, done)
+        assert done is not None
+        return done
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class WatchedLauncher:
+    """Makes watched workers."""
+
+    def __init__(self, stage: Stage, world: World) -> None:
+        self._stage = stage
+        self._world = world
+        self._luck = random.Random(f"{world.seed}/{stage}")
+
+    async def launch(self) -> Worker:
+        """A worker, after the time that its start takes, or none."""
+        await asyncio.sleep(self._world.start_seconds)
+        if self._luck.random() < self._world.odds.launch_loss:
+            raise WorkerLostError("simulated loss at the start")
+        return WatchedWorker(self._stage, self._world)
+
+
+def write_manifest(path: Any, rows: Sequence[Row]) -> None:
+    """Write the rows as JSONL; row ``i`` has the id ``s<i>``."""
+    lines = []
+    for number, row in enumerate(rows):
+        # 5 latents are one chunk, and each further one adds 2: the last latent covers the last frame.
+        frames = 8 * (2 * row.chunks + 2) + 1 if row.chunks else -1
+        lines.append(
+            json.dumps(
+                {
+                    **{"id": f"s{number}", "prompt": "a tide", "num_frames": frames},
+                    **{"width": row.size, "height": row.size, "priority": row.priority},
+                }
+            )
+        )
+    path.write_text("\n".join(lines) + "\n")
+
+
+def fresh_url() -> str:
+    """An OUT that no other test has."""
+    return f"fragile://out-{next(_numbers)}"
+
+
+def render_once(
+    world: World, manifest: str, sizes: dict[Stage, int], max_active: int, cut: Cut | None = None
+) -> Summary:
+    """One call of the command. Raises what it raises; checks that nothing is left behind where it ends well."""
+
+    async def call() -> Summary:
+        FragileFileSystem.mend()
+        index = index_manifest(manifest, world.spec.config)
+        ledger, history = Ledger.open(Store(world.spec.out), inline=True)
+        world.begin_call(ledger, cut)
+        pools = {stage: Pool(stage, WatchedLauncher(stage, world), sizes[stage]) for stage in Stage}
+        world.coordinator = Coordinator(
+            world.spec,
+            shots(manifest, world.spec.config, index),
+            pools,
+            ledger,
+            history,
+            Publisher(world.spec.out, inline=True),
+            total=index.num_rows,
+            cost=index.cost,
+            total_cost=index.total_cost,
+            max_active=max_active,
+        )
+        running = asyncio.ensure_future(world.coordinator.run())
+        while cut and cut.kind == "cancel" and not running.done() and world.calls < cut.after:
+            await asyncio.sleep(0.25)
+        if cut and cut.kind == "cancel":
+            running.cancel()
+        try:
+            summary = await running
+        finally:
+            FragileFileSystem.mend()
+            broken = world.ends.get("")
+            assert not broken, broken
+        check_nothing_left(world.coordinator, pools, is_complete=not summary.interrupted)
+        world.read_ledger()
+        return summary
+
+    return run_virtually(call())
+
+
+def check_nothing_left(coordinator: Coordinator, pools: dict[Stage, Pool], *, is_complete: bool) -> None:
+    """No task, worker, future or byte is left when a coordinator has returned."""
+    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    assert not [task for task in tasks if not task.done()]
+    for pool in pools.values():
+        state = pool.state()
+        assert (state.queued, state.running, state.workers, state.launching) == (0, 0, 0, 0)
+    assert not coordinator._in_flight
+    if is_complete:
+        assert not coordinator._active
+        assert coordinator._decodes.in_flight == 0
+        assert len(coordinator._decodes) == 0
+
+
+def output_rows(out: str) -> list[dict[str, Any]]:
+    """All rows of the output manifest, read by pyarrow."""
+    fs, root = fsspec.core.url_to_fs(out)
+    paths = sorted(fs.glob(f"{root}/manifest/part-*.parquet"))
+    tables = [pq.read_table(io.BytesIO(fs.cat_file(path))) for path in paths]
+    rows: list[dict[str, Any]] = pa.concat_tables(tables).to_pylist()
+    return rows
+
+
