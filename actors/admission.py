@@ -1,9 +1,11 @@
 """Decode tasks wait here until there is room for their pixels: at most so many decoded bytes in flight.
 
 A slab is admitted as a whole, because its first tile is worth nothing without its last: with tiles admitted
-one by one, half-decoded slabs could fill the budget and wait for each other for ever. A slab that is larger
-than the whole budget is admitted when it is alone. The tails that a slab hands to the next are not counted
-a second time: they are a few frames of each active shot.
+one by one, half-decoded slabs could fill the budget and wait for each other for ever. For the same reason a
+slab is admitted after the one before it, whose tails it needs, and a tile that is decoded again never waits:
+its slab was admitted before, or is encoded and only gives its tail once more. So the first slab of a shot
+that is in flight can always be encoded, which makes room. A slab that is larger than the whole budget is
+admitted when it is alone. Tails are not counted: they are a few frames of each active shot.
 """
 
 from actors.shot_run import ShotRun
@@ -31,24 +33,42 @@ class DecodeQueue:
         self._waiting.append((priority, active, task))
 
     def admit(self) -> list[Waiting]:
-        """The tasks for whose slabs there is room now. A small slab does not overtake a large one for ever."""
-        self._waiting = sorted((w for w in self._waiting if not w[1].closed), key=lambda w: w[0])
-        count = 0
-        for _, active, task in self._waiting:
+        """Tasks for whose slabs there is room now. A small slab does not overtake a large one for ever."""
+        entries = sorted(self._waiting, key=lambda w: w[0])
+        self._waiting = []
+        admitted: list[Waiting] = []
+        is_full = False
+        for entry in entries:
+            _, active, task = entry
             slab = _slab(task)
-            if not self._fits((active.shot.id, slab.index), decoded_bytes(slab)):
-                break
-            count += 1
-        admitted, self._waiting = self._waiting[:count], self._waiting[count:]
+            if self._is_free(active, slab.index):
+                admitted.append(entry)
+            elif is_full or not self._is_next(active, slab.index):
+                self._waiting.append(entry)
+            elif self._fits((active.shot.id, slab.index), decoded_bytes(slab)):
+                admitted.append(entry)
+            else:
+                is_full = True
+                self._waiting.append(entry)
         return admitted
 
     def release(self, shot_id: str, slab: int) -> None:
-        """The slab is encoded, or given up. Nothing happens where it was not admitted."""
+        """The slab is encoded. Nothing happens where it was not admitted."""
         self.in_flight -= self._admitted.pop((shot_id, slab), 0)
 
+    def drop(self, active: ShotRun) -> None:
+        """The shot is over: forget its tasks and its slabs."""
+        self._waiting = [entry for entry in self._waiting if entry[1] is not active]
+        for slab in active.plan.slabs:
+            self.release(active.shot.id, slab.index)
+
+    def _is_free(self, active: ShotRun, slab: int) -> bool:
+        return (active.shot.id, slab) in self._admitted or active.is_encoded(slab)
+
+    def _is_next(self, active: ShotRun, slab: int) -> bool:
+        return slab == 0 or self._is_free(active, slab - 1)
+
     def _fits(self, key: tuple[str, int], size: int) -> bool:
-        if key in self._admitted:
-            return True
         if self._admitted and self.in_flight + size > self._most:
             return False
         self._admitted[key] = size

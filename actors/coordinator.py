@@ -82,7 +82,7 @@ class Coordinator:
                 self._warm_up()
                 self._dispatch()
                 await self._commit([])
-                if self._exhausted and not self._active:
+                if self._is_complete:
                     break
                 await self._settle(await self._next_events())
         except StorageError as error:
@@ -91,7 +91,12 @@ class Coordinator:
             await self._shut_down()
         if self._fatal:
             raise self._fatal
-        return self._tally.summary(self.progress(), interrupted=self._stopping)
+        return self._tally.summary(self.progress(), interrupted=not self._is_complete)
+
+    @property
+    def _is_complete(self) -> bool:
+        """Whether every row has ended."""
+        return self._exhausted and not self._active
 
     def stop(self) -> None:
         """Hand out nothing more; ``run`` returns soon, and the same command goes on later."""
@@ -133,11 +138,11 @@ class Coordinator:
         try:
             plan = plan_shot(shot, self._plan_settings)
         except UserError as error:
-            self._ended.append(rejection(row_error(shot, str(error)), self._spec, generation))
+            self._reject(row_error(shot, str(error)))
             return
         sequence = next(self._sequence)
         records = self._history.artefacts.pop(shot.id, {})
-        self._active[shot.id] = ShotRun(
+        active = self._active[shot.id] = ShotRun(
             plan,
             {key: r for key, r in records.items() if r.fingerprint == shot.fingerprint},
             sequence=sequence,
@@ -147,6 +152,8 @@ class Coordinator:
             work=f"work/{self._shard}/{shot.id}",
             cost=self._cost(shot.row),
         )
+        if active.frontier.finished:  # the video was committed, and then the run was cut off
+            self._end(active, active.result(self._spec, Status.DONE))
 
     def _reject(self, error: RowError) -> None:
         result = rejection(error, self._spec)
@@ -173,7 +180,10 @@ class Coordinator:
                 else:
                     self._submit(self._priority(active, task), active, task)
         for priority, active, task in self._decodes.admit():
-            self._submit(priority, active, task)
+            if active.has_inputs(task):
+                self._submit(priority, active, task)
+            else:  # a chunk was lost while the task waited
+                active.frontier.retry(task.key)
 
     def _priority(self, active: ShotRun, task: Task) -> Priority:
         """Lower goes first: the row's priority, chains longer than a fair share, the manifest's order."""
@@ -183,14 +193,18 @@ class Coordinator:
 
     def _submit(self, priority: Priority, active: ShotRun, task: Task) -> None:
         future = self._pools[task.key.stage].submit(active.job(task), active.inputs(task), priority)
+        active.pending.add(future)
+        future.add_done_callback(active.pending.discard)
 
         async def perform() -> None:
             try:
                 done = await future
-            except (WorkerLostError, PoolBrokenError) as error:
-                if isinstance(error, PoolBrokenError):
-                    self._fatal = self._fatal or error
+            except WorkerLostError as error:
                 done = Done(outcome=Failure.of(error))
+            except PoolBrokenError as error:
+                self._fatal = self._fatal or error
+                self.stop()
+                return
             self._events.put_nowait((active, task, done))
 
         performing = asyncio.get_running_loop().create_task(perform())
@@ -227,14 +241,13 @@ class Coordinator:
             self._tally.count(receipt)
             if receipt.key.stage is Stage.ASSEMBLE:
                 self._decodes.release(active.shot.id, receipt.key.index)
-                self._decodes.release(active.shot.id, receipt.key.index - 1)
             if active.frontier.finished:
                 self._end(active, active.result(self._spec, Status.DONE))
 
     def _fail(self, active: ShotRun, task: Task, failure: Failure) -> None:
         self._tally.message = f"{active.shot.id} {task.key}: {failure.message}"
         verdict = judge(failure, active.tries[task.key], self._spec.config.limits)
-        if self._fatal or verdict is Verdict.STOP:
+        if verdict is Verdict.STOP:
             self._fatal = self._fatal or StorageError(failure.message)
             self._stopping = True
         elif verdict is Verdict.RETRY:
@@ -252,8 +265,7 @@ class Coordinator:
 
     def _end(self, active: ShotRun, result: ShotResult) -> None:
         """``active`` is over; the next commit carries its result."""
-        for slab in active.plan.slabs:
-            self._decodes.release(active.shot.id, slab.index)
+        self._decodes.drop(active)
         self._tally.spend(self._cost(active.shot.row))
         active.close()
         del self._active[active.shot.id]
@@ -278,7 +290,7 @@ class Coordinator:
         if isinstance(self._fatal, StorageError):
             return  # what is committed is safe; the derived files are made again by the next call
         await self._commit([])
-        is_complete = not self._stopping
-        if is_complete and not self._tally.has_failures:
+        # With --limit, there may be work of shots that this call was not asked for.
+        if self._is_complete and not self._tally.has_failures and not self._history.artefacts:
             await self._publisher.remove(f"work/{self._shard}")
-        await self._publisher.finish(self._ledger.results, complete=is_complete)
+        await self._publisher.finish(self._ledger.results, complete=self._is_complete)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from actors.work import Done
+from actors.work import Done, Failure
 from ltx_ray.errors import LtxRayError, WorkerLostError
 from ltx_ray.types import Job, Stage
 
@@ -105,9 +105,10 @@ class Pool:
             worker.close()
         self._idle.clear()
         self._busy.clear()
+        self._launching = 0  # a launch that was cancelled before it began has not counted itself out
 
     def _pump(self) -> None:
-        while self._queue and self._idle:
+        while self._queue and (self._idle or self._queue[0][-1].cancelled()):
             _, _, job, inputs, future = heapq.heappop(self._queue)
             if future.cancelled():
                 continue
@@ -149,16 +150,23 @@ class Pool:
         try:
             done = await worker.call(job, inputs)
         except WorkerLostError as error:
-            self._busy.discard(worker)
-            worker.close()
+            self._dismiss(worker)
             if not future.done():
                 future.set_exception(error)
+        except Exception as error:  # a failed job is a result: a worker that raises is in no known state
+            self._dismiss(worker)
+            if not future.done():
+                future.set_result(Done(outcome=Failure.of(error)))
         else:
             self._busy.discard(worker)
             self._idle.append(worker)
             if not future.done():
                 future.set_result(done)
         self._pump()
+
+    def _dismiss(self, worker: Worker) -> None:
+        self._busy.discard(worker)
+        worker.close()
 
     def _break(self, error: Exception) -> None:
         self._broken = PoolBrokenError(f"no worker for stage {self.stage} could be started: {error}")

@@ -1,8 +1,9 @@
-"""Writes what is derived from the ledger: the output manifest's parts, and at the end the videos' metadata."""
+"""Writes what is derived from the ledger: the output manifest's parts, at the end the videos' metadata."""
 
 import asyncio
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -13,6 +14,7 @@ from ltx_ray.storage import Store
 from ltx_ray.types import ShotResult, Status
 
 _ROWS_PER_PART = 1000
+_ROWS_PER_FILE = 10_000  # of the compacted output manifest: a file is in memory before it is written
 _SECONDS_PER_PART = 30.0  # how long a finished shot may be missing from the output manifest
 Results = Callable[[], Iterator[ShotResult]]
 
@@ -62,15 +64,15 @@ class Publisher:
         self._number += 1
 
     def _describe(self, results: Results) -> None:
-        output.compact(self._out, current(results))
+        output.compact(self._out, current(results), _ROWS_PER_FILE)
         output.write_dataset_card(self._out)
-        for folder, found in _by_folder(current(results)):
+        for folder, found in _by_folder(results):
             output.write_video_folder(self._out, folder, found)
 
 
 def current(results: Results) -> Iterator[ShotResult]:
     """Of each shot its last result. Reads ``results`` twice and keeps 9 bytes of each."""
-    ids = np.array(array("Q", (hash64(result.id) for result in results())), dtype=np.uint64)
+    ids = np.frombuffer(array("Q", (hash64(result.id) for result in results())), dtype=np.uint64)
     order = np.argsort(ids, kind="stable")
     last = np.zeros(len(ids), bool)
     if len(ids):
@@ -80,10 +82,21 @@ def current(results: Results) -> Iterator[ShotResult]:
             yield result
 
 
-def _by_folder(results: Iterable[ShotResult]) -> Iterator[tuple[str, list[ShotResult]]]:
-    """Finished shots by the folder of their video. A folder holds at most a thousand."""
-    folders: dict[str, list[ShotResult]] = {}
-    for result in results:
+def _by_folder(results: Results) -> Iterator[tuple[str, list[ShotResult]]]:
+    """Finished shots by the folder of their video, each folder as soon as all of it was read.
+
+    Shots of a folder end at about the same time, so that few folders are in memory together.
+    """
+    left = Counter(folder for folder, _ in _finished(results))
+    found: dict[str, list[ShotResult]] = {}
+    for folder, result in _finished(results):
+        found.setdefault(folder, []).append(result)
+        left[folder] -= 1
+        if not left[folder]:
+            yield folder, found.pop(folder)
+
+
+def _finished(results: Results) -> Iterator[tuple[str, ShotResult]]:
+    for result in current(results):
         if result.status is Status.DONE and result.file_name:
-            folders.setdefault(PurePosixPath(result.file_name).parent.name, []).append(result)
-    yield from sorted(folders.items())
+            yield PurePosixPath(result.file_name).parent.name, result

@@ -1,4 +1,4 @@
-"""Workers and the coordinator's host as Ray actors. Payloads stay in Ray's object store; receipts come by value.
+"""Workers and the coordinator's host as Ray actors. Payloads stay in Ray's object store; receipts travel.
 
 Ray retries nothing itself (``max_restarts=0``, ``max_task_retries=0``): the coordinator decides.
 """
@@ -59,7 +59,7 @@ class RayWorker:
 
 
 class RayLauncher:
-    """Spawns Ray actors of one stage; one that cannot be placed yet stays pending and makes the cluster grow."""
+    """Spawns Ray actors of one stage; one that cannot be placed stays pending and makes the cluster grow."""
 
     def __init__(self, stage: Stage, run: RunSpec, share: Share) -> None:
         self._stage = stage

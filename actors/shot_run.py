@@ -1,5 +1,6 @@
 """One active shot: its frontier, its payloads, its tries, and the row that it becomes."""
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -54,6 +55,7 @@ class ShotRun:
         self.records = dict(records)
         self.frontier = Frontier(plan, self.records)
         self.tries: dict[TaskKey, Tries] = {}
+        self.pending: set[asyncio.Future[Done]] = set()  # what the pools were asked for
         self._cost = cost
         self._epoch = epoch
         self._folder = folder
@@ -69,6 +71,14 @@ class ShotRun:
         """Work that is left in the shot's chain of chunks, in the manifest's unit."""
         left = sum(TaskKey(Stage.DENOISE, c.index) not in self.records for c in self.plan.chunks)
         return self._cost * left / len(self.plan.chunks)
+
+    def is_encoded(self, slab: int) -> bool:
+        """Whether the segment of ``slab`` is there."""
+        return TaskKey(Stage.ASSEMBLE, slab) in self.records
+
+    def has_inputs(self, task: Task) -> bool:
+        """Whether all that ``task`` needs is still there."""
+        return all(self._has(need) for need in task.needs)
 
     def job(self, task: Task) -> Job:
         """``task`` as the next attempt of it."""
@@ -125,12 +135,17 @@ class ShotRun:
                 self.frontier.lose(need.key)
             elif record is not None and record.artefact.name in names:
                 del self.records[need.key]
+                for source in self.frontier.needs(need.key):
+                    if not self._has(source):  # it was let go of once this result was there
+                        self.frontier.lose(source.key)
                 self.frontier.lose(need.key)
 
     def close(self) -> None:
-        """The shot has ended: let go of everything."""
+        """The shot has ended: let go of everything, also of what the pools are still asked for."""
         self.closed = True
         self._payloads.clear()
+        for future in tuple(self.pending):
+            future.cancel()
 
     def result(
         self, run: RunSpec, status: Status, kind: str | None = None, error: str | None = None
@@ -170,6 +185,9 @@ class ShotRun:
             device=last[0].device if last else None,
             node=last[0].node if last else None,
         )
+
+    def _has(self, need: Need) -> bool:
+        return need in self._payloads or need.key in self.records
 
     def _denoised(self) -> list[TaskKey]:
         keys = [TaskKey(Stage.DENOISE, chunk.index) for chunk in self.plan.chunks]

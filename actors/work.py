@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ltx_ray.errors import InputLostError, LtxRayError
-from ltx_ray.storage import Store, sha256_of
 from ltx_ray.run import RunSpec
+from ltx_ray.storage import Store, sha256_of
 from ltx_ray.types import Artefact, Job, Receipt, Stage
 
 # How many payloads a stage hands on in memory, besides its receipt.
@@ -46,7 +46,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What comes back from a pool: the receipt or the failure by value, the payloads as the pool's handles."""
+    """What comes back from a pool: receipt or failure by value, payloads as the pool's handles."""
 
     outcome: Receipt | Failure
     parts: tuple[Any, ...] = ()

@@ -57,7 +57,7 @@ def first_frame(size: int = 384) -> NDArray[np.uint8]:
     distance = np.hypot(x - 0.36, y - 0.5) - 0.2
     inside = np.clip(0.5 - distance * size, 0.0, 1.0)[..., np.newaxis]  # an edge of one pixel
     picture = background * (1 - inside) + np.array([0.9, 0.15, 0.1]) * inside
-    return np.round(picture * 255).astype(np.uint8)
+    return np.asarray(np.round(picture * 255), np.uint8)
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def render(
     config: Config = None,
     address: Annotated[
         str | None,
-        typer.Option(help="local, auto, ray://HOST:10001, or in-process (no Ray). [default: local]"),
+        typer.Option(help="local (default), auto, HOST:6379, or in-process (no Ray)."),
     ] = None,
     denoisers: Annotated[int | None, typer.Option(min=1, help="Most denoisers at a time.")] = None,
     decoders: Annotated[int | None, typer.Option(min=1, help="Most tile decoders at a time.")] = None,
@@ -75,8 +75,8 @@ def render(
     options = {"model.name": model, "pools.denoisers": denoisers, "pools.decoders": decoders}
     overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     request = RenderRequest(
-        manifest=manifest,
-        out=output,
+        manifest=_absolute(manifest),
+        out=_absolute(output),
         config=RenderConfig.load(config, (*(settings or ()), *overrides)),
         # In a Ray job, and where the user has named a cluster, that cluster is meant.
         address=address or ("auto" if os.environ.get("RAY_ADDRESS") else "local"),
@@ -122,6 +122,11 @@ def _root(
     if version:
         typer.echo(__version__)
         raise typer.Exit
+
+
+def _absolute(path: str) -> str:
+    """A path that means the same on every node; URLs stay as they are."""
+    return path if "://" in path else str(Path(path).expanduser().absolute())
 
 
 def check_packages(modules: dict[str, Any] | None = None) -> None:

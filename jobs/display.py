@@ -109,7 +109,7 @@ def summary_table(summary: Summary, out: str) -> Table:
         table.add_row("retries", str(progress.retries))
     for name, stage in progress.stages.items():
         if stage.done:
-            table.add_row(name, f"{stage.done} in {stage.seconds:.1f} s of {stage.workers or 'its'} workers")
+            table.add_row(name, f"{stage.done} tasks in {stage.seconds:,.1f} s")
     for shot_id, error in summary.failures:
         table.add_row(Text(shot_id, style="red"), Text(shortened(error)))
     table.add_row("videos", f"{out.rstrip('/')}/videos")

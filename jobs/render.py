@@ -1,4 +1,4 @@
-"""``ltx-ray render``: a manifest in, finished videos out. Starts or finds Ray, then watches the coordinator."""
+"""``ltx-ray render``: a manifest in, finished videos out. Finds Ray, then watches the coordinator."""
 
 import asyncio
 import os

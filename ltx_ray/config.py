@@ -64,7 +64,7 @@ class DecodingConfig(_Section):
     ramp_frames: int = Field(8, ge=0, le=256)  # frames over which neighbouring slabs are blended
     tile_size: int | None = Field(None, ge=64, le=16384)  # pixels of a decoded tile; None: by the budget
     slab_frames: int = Field(128, ge=16, le=4096)  # at most so many frames are decoded together
-    tile_bytes: int = Field(2 * 1024**3, ge=2**20)  # budget for the decoder's activations, per tile
+    tile_bytes: int | None = Field(None, ge=2**20)  # for a tile's activations; None: 2 GiB, 16 GiB on a GPU
     decode_timestep: float | None = Field(None, ge=0, le=1)  # None: the preset's
     decode_noise_scale: float | None = Field(None, ge=0, le=1)  # None: the preset's
 

@@ -22,6 +22,9 @@ from ltx_ray.storage import Store
 from ltx_ray.version import __version__
 
 _RUN_FILE = "run.json"
+# Where the config names no budget: several decoders share a CPU's memory; a 4K tile of fewer than about
+# 24 x 24 cells decodes its halo more than its core, and cards that decode 4K have 24 GB and more.
+_TILE_BYTES = {"cpu": 2 * 2**30, "cuda": 16 * 2**30}
 _DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
 
 
@@ -87,7 +90,7 @@ class RunSpec:
                 ramp_frames=decoding.ramp_frames,
                 tile_size=decoding.tile_size,
                 slab_frames=decoding.slab_frames,
-                tile_bytes=decoding.tile_bytes,
+                tile_bytes=decoding.tile_bytes or _TILE_BYTES[self.device],
                 bytes_per_cell=self.bytes_per_cell,
             ),
             ratios=self.ratios,

@@ -1,4 +1,4 @@
-"""OUT as a place to put files: durable, create-only where it matters, the same on a disk and on an object store.
+"""OUT as a place to put files: durable, create-only where it matters, the same on disks and object stores.
 
 Names are relative to the root and use ``/``. On a local disk a file appears whole (a synced temporary file,
 then a rename); on an object store a put is whole by itself. Nothing is ever written in place.
@@ -19,6 +19,7 @@ import fsspec
 from ltx_ray.errors import ConfigError, StorageError
 
 _TEMPORARY = ".part"  # ending of files that are being written; they do not exist for a reader
+_LOOKING = ("read", "look at", "list", "delete")  # what may find no file
 _UMASK = os.umask(0)  # there is no way to read it but to set it; once, before any thread runs
 os.umask(_UMASK)
 
@@ -97,6 +98,16 @@ class Store:
                 return None
             return int(info["size"]) if info["type"] == "file" else None
 
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders in ``folder``, without its own, sorted; empty where there is none."""
+        with _storage_errors("list", self.path(folder)):
+            self._fs.invalidate_cache()
+            try:
+                found = self._fs.ls(self.path(folder), detail=True)
+            except FileNotFoundError:
+                return []
+        return sorted(Path(entry["name"]).name for entry in found if entry["type"] == "directory")
+
     def list(self, folder: str) -> list[str]:
         """Names of all files below ``folder``, sorted; empty where there is none."""
         with _storage_errors("list", self.path(folder)):
@@ -147,9 +158,8 @@ class Store:
             part.chmod(0o666 & ~_UMASK)
             _sync(part)
             try:
-                target.hardlink_to(
-                    part
-                )  # fails where the name is taken: the only atomic create of whole content
+                # Fails where the name is taken: the only atomic create of whole content.
+                target.hardlink_to(part)
             except FileExistsError:
                 return False
             _sync(target.parent)
@@ -176,18 +186,22 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def _storage_errors(action: str, path: str) -> Iterator[None]:
-    """Turn the file system's errors into one that says what to do; a missing file stays FileNotFoundError."""
+    """Turn the file system's errors into one that says what to do.
+
+    A file that is missing where one is looked for stays FileNotFoundError.
+    """
     try:
         yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
+    except Exception as error:  # the libraries of object stores raise errors that are no OSError
+        if isinstance(error, FileNotFoundError) and action in _LOOKING:
+            raise
+        number = error.errno if isinstance(error, OSError) else None
         advice = {
             errno.ENOSPC: "the disk is full: free some space and give the same command again",
             errno.EDQUOT: "the quota is used up: free some space and give the same command again",
             errno.EROFS: "the file system is read-only: choose another --output",
             errno.EACCES: "permission denied: choose an --output that you may write",
-        }.get(error.errno or 0, "check the storage and give the same command again")
+        }.get(number or 0, "check the storage and give the same command again")
         raise StorageError(f"could not {action} {path}: {error}; {advice}") from error
 
 

@@ -1,6 +1,6 @@
 """The nouns: what a row becomes, and what the stages hand on.
 
-    manifest row -> Shot -> ShotPlan(shot, tasks)        planned once, in ltx_ray/plan.py
+    manifest row -> Shot -> ShotPlan(shot, tasks)        planned once, in ltx_ray/planning/plan.py
 
 All are frozen dataclasses with slots, checked where they are made. Units are part of the names or stand
 in the field's comment: frames are pixel frames, latents are latent frames, cells are latent cells in
@@ -188,7 +188,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """What the model makes so that what was asked can be cut out of it: the end in time, the centre in space."""
+    """What the model makes; what was asked is cut out of it: the start in time, the centre in space."""
 
     frames: int  # 8k + 1, at least the frames that are written
     width: int  # pixels, a multiple of the VAE's spatial ratio

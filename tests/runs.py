@@ -38,9 +38,7 @@ def command(manifest: Path, out: Path, *options: str, settings: Iterable[str] = 
 def start(words: list[str]) -> "subprocess.Popen[str]":
     """The command in a process of its own."""
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    return subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def finish(process: "subprocess.Popen[str]", code: int = 0) -> str:

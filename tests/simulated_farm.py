@@ -1,9 +1,9 @@
-"""A farm in virtual time for tests: the real coordinator, pools, ledger and publisher over workers that sleep.
+"""A farm in virtual time: the real coordinator, pools, ledger and publisher over workers that sleep.
 
 ``World`` is what surrounds them and what watches them. It decides by a seeded generator what becomes of each
-attempt, keeps the workers' files in the store, breaks the store when it is told to, and checks at every call of a
-worker what must hold at that moment. It trusts neither the coordinator's nor the frontier's books: what is
-committed it reads from the ledger's files.
+attempt, keeps the workers' files in the store, breaks the store when it is told to, and checks at every call
+of a worker what must hold at that moment. It trusts neither the coordinator's nor the frontier's books: what
+is committed it reads from the ledger's files.
 """
 
 import asyncio
@@ -11,8 +11,10 @@ import io
 import itertools
 import json
 import random
+import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,13 +37,13 @@ from ltx_ray.ledger.records import ArtefactRecord, decode
 from ltx_ray.manifest.index import index_manifest, shots
 from ltx_ray.run import RunSpec
 from ltx_ray.storage import Store
-from ltx_ray.types import Artefact, Job, ShotResult, Stage, TaskKey
+from ltx_ray.types import Artefact, Job, ShotResult, Stage, Status, TaskKey
 
 CONFIG = RenderConfig.model_validate(
     {
-        # Chunks of 5 latents that add 2, slabs of 2 latents: long shots of few frames.
+        # Chunks of 5 latents that share 2, slabs of 2 latents: long shots of few frames.
         "sampling": {"chunk_size": 33, "overlap_frames": 16},
-        "decoding": {"slab_frames": 16, "tile_size": 96, "halo": 0, "temporal_halo": 1, "ramp": 32},
+        "decoding": {"slab_frames": 16, "tile_size": 128, "halo": 0, "temporal_halo": 1, "ramp": 32},
         "pools": {"max_decoded_bytes": 2**20},
     }
 )
@@ -76,6 +78,16 @@ class FragileFileSystem(MemoryFileSystem):
     def mend(cls, dies_in: int | None = None, dies_with: type[BaseException] = PowerLossError) -> None:
         """Work again, for ``dies_in`` changes."""
         cls.dies_in, cls.dies_with = dies_in, dies_with
+
+    @classmethod
+    @contextmanager
+    def by_workers(cls) -> Iterator[None]:
+        """Changes that do not count: only the coordinator's process is to die."""
+        left, cls.dies_in = cls.dies_in, None
+        try:
+            yield
+        finally:
+            cls.dies_in = left
 
     def _change(self) -> None:
         if self.dies_in is not None:
@@ -138,17 +150,21 @@ class World:
     seed: int
     start_seconds: float = 0.0
     coordinator: Coordinator | None = None
+    driver: asyncio.Task[Summary] | None = None
     cut: Cut | None = None
     running: dict[tuple[str, TaskKey], Job] = field(default_factory=dict)
     outputs: set[str] = field(default_factory=set)
     attempts: Counter[tuple[str, TaskKey]] = field(default_factory=Counter)
     committed: dict[tuple[str, TaskKey], ArtefactRecord] = field(default_factory=dict)
+    names: dict[tuple[str, TaskKey], set[str]] = field(default_factory=dict)  # ever committed
     results: dict[str, list[ShotResult]] = field(default_factory=dict)
     ends: dict[str, set[str]] = field(default_factory=dict)  # of each shot: why it may have ended badly
     decoding: dict[tuple[str, int], int] = field(default_factory=dict)  # bytes of each slab in flight
     peak_decoded: int = 0
     calls: int = 0
+    broken: list[str] = field(default_factory=list)  # checks that failed, told in a worker's task
     _read: dict[int, int] = field(default_factory=dict)  # of each epoch: ledger files that were read
+    _ended_at: dict[str, float] = field(default_factory=dict)
     _epoch: int = 0
 
     def __post_init__(self) -> None:
@@ -161,6 +177,10 @@ class World:
         self._epoch, self.cut, self.calls = ledger.epoch, cut, 0
         self.running.clear()
         self.decoding.clear()
+        # A shot that ended for good in an earlier call is left alone; a rejected one may be mended.
+        self._ended_at = {
+            shot: -1.0 for shot, results in self.results.items() if results[-1].status is not Status.REJECTED
+        }
         if cut and cut.kind in ("power", "disk"):
             FragileFileSystem.mend(cut.after, PowerLossError if cut.kind == "power" else OSError)
 
@@ -174,9 +194,14 @@ class World:
                 match decode(line):
                     case ArtefactRecord() as record:
                         self.committed[record.shot_id, record.key] = record
+                        self.names.setdefault((record.shot_id, record.key), set()).add(record.artefact.name)
                         self._let_go(record.shot_id, record.key)
                     case ShotResult() as result:
                         self.results.setdefault(result.id, []).append(result)
+                        self._ended_at[result.id] = asyncio.get_running_loop().time()
+                        if result.status is not Status.DONE:  # another generation begins from nothing
+                            for place in [place for place in self.committed if place[0] == result.id]:
+                                del self.committed[place]
             self._read[self._epoch] = self._read.get(self._epoch, 0) + 1
 
     # -- what every call of a worker is checked for --------------------------------------------------
@@ -199,31 +224,30 @@ class World:
         self.running[place] = job
 
     def _check_input(self, job: Job, key: TaskKey, part: int, given: Any) -> None:
-        record = self.committed.get((job.shot.id, key))
+        names = self.names.get((job.shot.id, key), set())
         if isinstance(given, Artefact):
-            assert record is not None, f"{job.task.key} got a file of {key} that is not committed"
-            assert given.name == record.artefact.name
+            assert given.name in names, f"{job.task.key} got a file of {key} that is not committed"
             return
         assert (given.shot, given.key, given.part) == (job.shot.id, key, part)
         if given.output:
-            assert record is not None, f"{job.task.key} began before {key} was committed"
-            assert given.output == record.artefact.name
+            assert given.output in names, f"{job.task.key} began before {key} was committed"
 
     def _check_order(self, job: Job) -> None:
         """Chunk by chunk, and a video only of all segments: said again without the plan's needs."""
         key = job.task.key
         if key.stage is Stage.DENOISE and key.index:
-            assert (job.shot.id, TaskKey(Stage.DENOISE, key.index - 1)) in self.committed
+            assert (job.shot.id, TaskKey(Stage.DENOISE, key.index - 1)) in self.names
         if key.stage is Stage.FINISH:
             for index in range(len(job.segment_frames)):
-                assert (job.shot.id, TaskKey(Stage.ASSEMBLE, index)) in self.committed
+                assert (job.shot.id, TaskKey(Stage.ASSEMBLE, index)) in self.names
             assert self.coordinator is not None
             left = self.coordinator._active[job.shot.id]._payloads
             assert not left, f"payloads that nobody needs are held: {left}"
 
     def _has_ended(self, job: Job) -> bool:
-        results = self.results.get(job.shot.id, [])
-        return any(result.fingerprint == job.shot.fingerprint for result in results)
+        # What was handed to a worker before the end may begin in the same moment.
+        ended = self._ended_at.get(job.shot.id)
+        return ended is not None and ended < asyncio.get_running_loop().time()
 
     def _is_there(self, shot: str, key: TaskKey) -> bool:
         record = self.committed.get((shot, key))
@@ -261,7 +285,8 @@ class World:
         seconds = luck.choice((0.0, luck.uniform(0, self.odds.slowest)))
         for given in inputs:
             if isinstance(given, Artefact) and luck.random() < self.odds.file_loss:
-                self.store.delete(given.name)
+                with FragileFileSystem.by_workers():
+                    self.store.delete(given.name)
         gone = [i.name for i in inputs if isinstance(i, Artefact) and self.store.size(i.name) is None]
         if gone:
             return self._failed(job, seconds, "input_lost", lost=tuple(gone))
@@ -293,7 +318,8 @@ class World:
         if done is None or isinstance(done.outcome, Failure):
             return done
         if job.output:
-            self.store.write(job.output, b"made")
+            with FragileFileSystem.by_workers():
+                self.store.write(job.output, b"made")
         parts = range(PARTS[job.task.key.stage])
         return replace(
             done, parts=tuple(Handle(job.shot.id, job.task.key, part, job.output) for part in parts)
@@ -302,8 +328,14 @@ class World:
     def count_call(self) -> None:
         """Cut the coordinator off where its time has come."""
         self.calls += 1
-        if self.cut and self.cut.kind == "stop" and self.calls == self.cut.after and self.coordinator:
+        if not self.cut or self.calls != self.cut.after:
+            return
+        assert self.coordinator is not None
+        assert self.driver is not None
+        if self.cut.kind == "stop":
             self.coordinator.stop()
+        elif self.cut.kind == "cancel":
+            self.driver.cancel()
 
 
 class WatchedWorker:
@@ -318,7 +350,7 @@ class WatchedWorker:
         try:
             self._world.check_call(job, inputs)
         except AssertionError as error:
-            self._world.ends.setdefault("", set()).add(str(error))
+            self._world.broken.append("".join(traceback.format_exception(error)))
             raise
         self._world.count_call()
         fate = self._world.fate(job, inputs)
@@ -354,8 +386,8 @@ def write_manifest(path: Any, rows: Sequence[Row]) -> None:
     """Write the rows as JSONL; row ``i`` has the id ``s<i>``."""
     lines = []
     for number, row in enumerate(rows):
-        # 5 latents are one chunk, and each further one adds 2: the last latent covers the last frame.
-        frames = 8 * (2 * row.chunks + 2) + 1 if row.chunks else -1
+        # 5 latents are one chunk, and each further chunk adds 3.
+        frames = 8 * (3 * row.chunks + 1) + 1 if row.chunks else -1
         lines.append(
             json.dumps(
                 {
@@ -375,48 +407,50 @@ def fresh_url() -> str:
 def render_once(
     world: World, manifest: str, sizes: dict[Stage, int], max_active: int, cut: Cut | None = None
 ) -> Summary:
-    """One call of the command. Raises what it raises; checks that nothing is left behind where it ends well."""
-
-    async def call() -> Summary:
+    """One call of the command. Raises what it raises; checks that nothing of it is left behind."""
+    try:
+        return run_virtually(_call(world, manifest, sizes, max_active, cut))
+    finally:
         FragileFileSystem.mend()
-        index = index_manifest(manifest, world.spec.config)
-        ledger, history = Ledger.open(Store(world.spec.out), inline=True)
-        world.begin_call(ledger, cut)
-        pools = {stage: Pool(stage, WatchedLauncher(stage, world), sizes[stage]) for stage in Stage}
-        world.coordinator = Coordinator(
-            world.spec,
-            shots(manifest, world.spec.config, index),
-            pools,
-            ledger,
-            history,
-            Publisher(world.spec.out, inline=True),
-            total=index.num_rows,
-            cost=index.cost,
-            total_cost=index.total_cost,
-            max_active=max_active,
-        )
-        running = asyncio.ensure_future(world.coordinator.run())
-        while cut and cut.kind == "cancel" and not running.done() and world.calls < cut.after:
-            await asyncio.sleep(0.25)
-        if cut and cut.kind == "cancel":
-            running.cancel()
-        try:
-            summary = await running
-        finally:
-            FragileFileSystem.mend()
-            broken = world.ends.get("")
-            assert not broken, broken
-        check_nothing_left(world.coordinator, pools, is_complete=not summary.interrupted)
-        world.read_ledger()
-        return summary
+        assert not world.broken, world.broken[0]
 
-    return run_virtually(call())
+
+async def _call(
+    world: World, manifest: str, sizes: dict[Stage, int], max_active: int, cut: Cut | None
+) -> Summary:
+    index = index_manifest(manifest, world.spec.config)
+    ledger, history = Ledger.open(Store(world.spec.out), inline=True)
+    pools = {stage: Pool(stage, WatchedLauncher(stage, world), sizes[stage]) for stage in Stage}
+    world.coordinator = Coordinator(
+        world.spec,
+        shots(manifest, world.spec.config, index),
+        pools,
+        ledger,
+        history,
+        Publisher(world.spec.out, inline=True),
+        total=index.num_rows,
+        cost=index.cost,
+        total_cost=index.total_cost,
+        max_active=max_active,
+    )
+    world.begin_call(ledger, cut)
+    world.driver = asyncio.ensure_future(world.coordinator.run())
+    is_complete = False
+    try:
+        summary = await world.driver
+        is_complete = not summary.interrupted
+    finally:
+        FragileFileSystem.mend()
+        check_nothing_left(world.coordinator, pools, is_complete=is_complete)
+        world.read_ledger()
+    return summary
 
 
 def check_nothing_left(coordinator: Coordinator, pools: dict[Stage, Pool], *, is_complete: bool) -> None:
     """No task, worker, future or byte is left when a coordinator has returned."""
     tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    assert not [task for task in tasks if not task.done()]
+    left = [task for task in tasks if not task.done()]
+    assert not left, left
     for pool in pools.values():
         state = pool.state()
         assert (state.queued, state.running, state.workers, state.launching) == (0, 0, 0, 0)
@@ -434,5 +468,3 @@ def output_rows(out: str) -> list[dict[str, Any]]:
     tables = [pq.read_table(io.BytesIO(fs.cat_file(path))) for path in paths]
     rows: list[dict[str, Any]] = pa.concat_tables(tables).to_pylist()
     return rows
-
-

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from ltx_ray.decoding.blend import ramp_weights
@@ -10,6 +10,9 @@ from ltx_ray.errors import ConfigError
 from ltx_ray.planning.geometry import Ratios, frames_of, latent_at
 from ltx_ray.planning.tiles import TileSettings, plan_slabs
 from ltx_ray.types import Interval, Slab
+
+# A busy machine is no failure.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 RATIOS = Ratios(time=8, space=4)  # few pixels a cell, so that whole planes can be summed up
 
@@ -19,7 +22,7 @@ def _cases(draw: st.DrawFn) -> tuple[int, int, int, int, TileSettings, tuple[Sla
     latents = draw(st.integers(1, 40))
     rows, columns = draw(st.integers(1, 30)), draw(st.integers(1, 30))
     num_frames = max(frames_of(latents, RATIOS) - draw(st.integers(0, 7)), 1)
-    settings = TileSettings(
+    cut = TileSettings(
         halo=draw(st.integers(0, 6)),
         temporal_halo=draw(st.integers(1, 4)),
         ramp=draw(st.integers(0, 20)),
@@ -30,10 +33,10 @@ def _cases(draw: st.DrawFn) -> tuple[int, int, int, int, TileSettings, tuple[Sla
         bytes_per_cell=10,
     )
     try:
-        slabs = plan_slabs(num_frames, latents, rows, columns, settings, RATIOS)
+        slabs = plan_slabs(num_frames, latents, rows, columns, cut, RATIOS)
     except ConfigError:
         assume(False)
-    return num_frames, latents, rows, columns, settings, slabs
+    return num_frames, latents, rows, columns, cut, slabs
 
 
 def _weights(axis: Interval, length: int) -> np.ndarray:
@@ -45,6 +48,7 @@ def _weights(axis: Interval, length: int) -> np.ndarray:
     return weights
 
 
+@unhurried
 @given(_cases())
 def test_weights_of_all_tiles_sum_to_65536_at_every_pixel_and_with_time_to_2_24(case) -> None:
     _, latents, rows, columns, _, slabs = case
@@ -56,6 +60,7 @@ def test_weights_of_all_tiles_sum_to_65536_at_every_pixel_and_with_time_to_2_24(
     assert np.unique(np.outer(plane, time)).tolist() == [2**24]
 
 
+@unhurried
 @given(_cases())
 def test_written_frames_of_the_slabs_partition_the_shot(case) -> None:
     num_frames, *_, slabs = case
@@ -64,6 +69,7 @@ def test_written_frames_of_the_slabs_partition_the_shot(case) -> None:
     assert all(run for run in written)
 
 
+@unhurried
 @given(_cases())
 def test_ranges_lie_inside_and_crops_point_at_the_same_frame_or_pixel(case) -> None:
     _, latents, rows, columns, _, slabs = case
@@ -80,18 +86,20 @@ def test_ranges_lie_inside_and_crops_point_at_the_same_frame_or_pixel(case) -> N
             assert axis.crop + axis.size <= 4 * (axis.in_stop - axis.in_start)
 
 
+@unhurried
 @given(_cases())
 def test_every_used_pixel_has_its_halo_or_the_border(case) -> None:
-    _, latents, rows, columns, settings, slabs = case
+    _, latents, rows, columns, cut, slabs = case
     for slab in slabs:
         first, last = latent_at(slab.t.out_start, RATIOS), latent_at(slab.t.out_stop - 1, RATIOS)
-        assert slab.t.in_start <= max(first - settings.temporal_halo, 0)
-        assert slab.t.in_stop >= min(last + 1 + settings.temporal_halo, latents)
+        assert slab.t.in_start <= max(first - cut.temporal_halo, 0)
+        assert slab.t.in_stop >= min(last + 1 + cut.temporal_halo, latents)
         for axis, cells in [(t.y, rows) for t in slab.tiles] + [(t.x, columns) for t in slab.tiles]:
-            assert axis.in_start <= max(axis.out_start // 4 - settings.halo, 0)
-            assert axis.in_stop >= min((axis.out_stop - 1) // 4 + 1 + settings.halo, cells)
+            assert axis.in_start <= max(axis.out_start // 4 - cut.halo, 0)
+            assert axis.in_stop >= min((axis.out_stop - 1) // 4 + 1 + cut.halo, cells)
 
 
+@unhurried
 @given(_cases())
 def test_ramps_fit_and_no_tile_is_a_sliver(case) -> None:
     *_, slabs = case
@@ -106,15 +114,16 @@ def test_ramps_fit_and_no_tile_is_a_sliver(case) -> None:
         assert sizes.max() - sizes.min() <= 1
 
 
+@unhurried
 @given(_cases())
 def test_tiles_fit_the_byte_budget_and_slabs_their_frames(case) -> None:
-    _, latents, _, _, settings, slabs = case
+    _, latents, _, _, cut, slabs = case
     for slab in slabs:
         for tile in slab.tiles:
             cells = np.prod([axis.in_stop - axis.in_start for axis in (slab.t, tile.y, tile.x)])
-            assert settings.tile_size is not None or cells * settings.bytes_per_cell <= settings.tile_bytes
-    if settings.ramp_frames <= 8:
-        assert -(-latents // len(slabs)) <= settings.slab_frames // 8
+            assert cut.tile_size is not None or cells * cut.bytes_per_cell <= cut.tile_bytes
+    if cut.ramp_frames <= 8:
+        assert -(-latents // len(slabs)) <= cut.slab_frames // 8
 
 
 def _settings(**changes: object) -> TileSettings:

@@ -131,7 +131,7 @@ def test_sound_image_and_schedule_end_in_the_video_exactly_as_asked(tmp_path: Pa
     assert (facts.num_frames, facts.fps, facts.seconds) == (60, 30, 2.0)
     assert facts.audio_seconds == pytest.approx(2.0, abs=1e-4)
     assert json.loads(found["sounds"]["input"])["notes"] == {"kept": True}
-    assert [c["start_frame"] for c in found["sounds"]["chunks"]][0] == 0
+    assert found["sounds"]["chunks"][0]["start_frame"] == 0
     assert sum(c["num_frames"] for c in found["sounds"]["chunks"]) == 60
 
     video = tmp_path / "out" / found["train-1"]["file_name"]
@@ -146,7 +146,9 @@ def test_only_what_is_new_is_rendered(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path / "shots.jsonl", [{**SMALL, "id": "a"}])
     render_here(manifest, tmp_path / "out")
     first = manifest_rows(tmp_path / "out")
-    write_manifest(manifest, [{**SMALL, "id": "a", "tags": "new"}, {**SMALL, "id": "b"}, {**SMALL, "id": "c"}])
+    write_manifest(
+        manifest, [{**SMALL, "id": "a", "tags": "new"}, {**SMALL, "id": "b"}, {**SMALL, "id": "c"}]
+    )
     summary = render_here(manifest, tmp_path / "out", limit=2)
     assert (summary.progress.done, summary.progress.skipped) == (2, 1)
     assert sorted(row["id"] for row in manifest_rows(tmp_path / "out")) == ["a", "b"]

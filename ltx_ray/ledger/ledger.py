@@ -10,11 +10,12 @@ import asyncio
 import os
 import socket
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from ltx_ray.errors import StorageError
 from ltx_ray.ledger.history import History
-from ltx_ray.ledger.records import ArtefactRecord, EpochRecord, Record, decode, encode
+from ltx_ray.ledger.records import ArtefactRecord, EpochRecord, Record, decode, encode, is_result
 from ltx_ray.storage import Store
 from ltx_ray.types import ShotResult
 
@@ -24,7 +25,6 @@ class Ledger:
 
     def __init__(self, store: Store, shard: str, epoch: int, inline: bool) -> None:
         self._store = store
-        self._shard = shard
         self._folder = f"ledger/{shard}"
         self.epoch = epoch
         self._inline = inline
@@ -37,13 +37,13 @@ class Ledger:
         ``inline`` writes in the caller's thread (for loops whose time is virtual). Raises StorageError
         where another driver begins at the same moment.
         """
-        counts = _file_counts(store, f"ledger/{shard}")
-        epoch = max(counts, default=0) + 1
+        folder = f"ledger/{shard}"
+        counts = _file_counts(store, folder)
+        epoch = max(_epochs(store, folder), default=0) + 1
         record = EpochRecord(
             epoch=epoch, after=counts, host=socket.gethostname(), pid=os.getpid(), time=time.time()
         )
-        name = f"ledger/{shard}/{epoch:06d}/{0:08d}.jsonl"
-        if not store.create(name, (encode(record) + "\n").encode()):
+        if not store.create(_file(folder, epoch, 0), (encode(record) + "\n").encode()):
             raise StorageError(f"another driver has just begun on {store.url}; only one can write to a run")
         ledger = cls(store, shard, epoch, inline)
         history = History()
@@ -55,7 +55,7 @@ class Ledger:
         """Returns when ``records`` are durable, all in one file. Raises StorageError where they are not."""
         if not records:
             return
-        name = f"{self._folder}/{self.epoch:06d}/{self._number:08d}.jsonl"
+        name = _file(self._folder, self.epoch, self._number)
         data = "".join(encode(record) + "\n" for record in records).encode()
         if self._inline:
             created = self._store.create(name, data)
@@ -67,39 +67,58 @@ class Ledger:
 
     def results(self) -> Iterator[ShotResult]:
         """All results of all epochs, in the order in which they were written."""
-        for record in read_records(self._store, self._shard):
-            if isinstance(record, ShotResult):
-                yield record
+        for line in filter(is_result, _lines(self._store, self._folder)):
+            result = decode(line)
+            assert isinstance(result, ShotResult)
+            yield result
 
 
 def read_records(store: Store, shard: str = "0000") -> Iterator[Record]:
     """All records that count, epoch by epoch, in the order in which they were written."""
-    folder = f"ledger/{shard}"
+    return map(decode, _lines(store, f"ledger/{shard}"))
+
+
+def _lines(store: Store, folder: str) -> Iterator[str]:
     counts = _file_counts(store, folder)
     limits: dict[int, int] = {}
-    for epoch in sorted(counts, reverse=True):
-        first = decode(store.read(f"{folder}/{epoch:06d}/{0:08d}.jsonl").decode())
+    for epoch in counts:
+        first = decode(store.read(_file(folder, epoch, 0)).decode())
         assert isinstance(first, EpochRecord)
         for earlier, count in first.after.items():
             limits[earlier] = min(limits.get(earlier, count), count)
     for epoch in sorted(counts):
         for number in range(min(counts[epoch], limits.get(epoch, counts[epoch]))):
-            for line in store.read(f"{folder}/{epoch:06d}/{number:08d}.jsonl").decode().splitlines():
-                yield decode(line)
+            try:
+                data = store.read(_file(folder, epoch, number))
+            except FileNotFoundError:  # somebody deleted it: what came after may rest on it
+                break
+            yield from data.decode().splitlines()
+
+
+def _epochs(store: Store, folder: str) -> list[int]:
+    return [int(name) for name in store.folders(folder)]
 
 
 def _file_counts(store: Store, folder: str) -> dict[int, int]:
-    """How many files each epoch has: the length of its unbroken run of numbers."""
-    numbers: dict[int, set[int]] = {}
-    for name in store.list(folder):
-        epoch, _, file = name.removeprefix(f"{folder}/").partition("/")
-        if file.endswith(".jsonl"):
-            numbers.setdefault(int(epoch), set()).add(int(file.removesuffix(".jsonl")))
-    return {epoch: _run_length(found) for epoch, found in numbers.items() if 0 in found}
+    """How many files each epoch has that has begun. Looks at a few, so that a million cost no memory."""
+    counts = {epoch: _count(store, folder, epoch) for epoch in _epochs(store, folder)}
+    return {epoch: count for epoch, count in counts.items() if count}
 
 
-def _run_length(numbers: set[int]) -> int:
-    length = 0
-    while length in numbers:
-        length += 1
-    return length
+def _count(store: Store, folder: str, epoch: int) -> int:
+    """The first number that no file has, found by doubling and halving: files are numbered without gaps."""
+    most = 1
+    while store.size(_file(folder, epoch, most - 1)) is not None:
+        most *= 2
+    # File most - 1 is missing, file most // 2 - 1 is there.
+    return bisect_left(
+        range(most),
+        True,
+        lo=most // 2,
+        hi=most - 1,
+        key=lambda number: store.size(_file(folder, epoch, number)) is None,
+    )
+
+
+def _file(folder: str, epoch: int, number: int) -> str:
+    return f"{folder}/{epoch:06d}/{number:08d}.jsonl"

@@ -57,6 +57,7 @@ class ArtefactRecord:
         )
 
 
+_RESULT = '{"type":"result",'  # how ``encode`` begins one
 Record = EpochRecord | ArtefactRecord | ShotResult
 
 
@@ -91,7 +92,13 @@ def encode(record: Record) -> str:
             }
         case ShotResult():
             data = {"type": "result", **result_to_json(record)}
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    # In ASCII: prompts hold characters at which a line may be split, and paths some that are not UTF-8.
+    return json.dumps(data, separators=(",", ":"))
+
+
+def is_result(line: str) -> bool:
+    """Whether ``line`` is a result: told without reading it all, for few lines of a ledger are."""
+    return line.startswith(_RESULT)
 
 
 def decode(line: str) -> Record:

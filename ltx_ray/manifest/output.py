@@ -13,7 +13,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,6 +29,7 @@ from ltx_ray.manifest.shot import spans_of
 from ltx_ray.types import ShotResult, Status
 
 _PART = re.compile(r"part-([0-9]{6,})\.parquet")
+_ROWS_PER_BATCH = 1000  # as rows of Python they are some 4 KB each, in the file some 100 bytes
 _KEPT = (  # columns of the output manifest that go into metadata.parquet as they are
     *("num_frames", "fps", "width", "height", "seconds", "seed", "sha256", "bytes"),
     *("model", "model_hash", "config_hash", "version", "generation", "finished_at", "input"),
@@ -72,7 +73,7 @@ videos = load_dataset("PATH/OF/THIS/FOLDER", split="train")
 def write_part(out: str, number: int, results: Sequence[ShotResult]) -> str:
     """Write OUT/manifest/part-<number>.parquet; returns its path. Raises StorageError."""
     folder = _Folder(out, "manifest")
-    return folder.write(f"part-{number:06d}.parquet", _parquet(to_table(results)))
+    return folder.write(f"part-{number:06d}.parquet", _parquet([to_table(results)]))
 
 
 def next_part(out: str) -> int:
@@ -85,15 +86,18 @@ def compact(out: str, results: Iterable[ShotResult], rows_per_file: int = 100_00
 
     The new parts are whole before the first old one goes: a reader of ``part-*.parquet`` may see a row
     twice for a moment, also after a crash until the next compaction, but never misses one.
-    Results are taken as a stream, ``rows_per_file`` at a time. Raises StorageError.
+    Results are taken as a stream, a thousand at a time. Raises StorageError.
     """
     folder = _Folder(out, "manifest")
     old = folder.parts()
     number = max(old.values(), default=0)
     written = []
-    for group in _groups(results, rows_per_file):
+    batch = min(rows_per_file, _ROWS_PER_BATCH)
+    batches = map(to_table, _groups(results, batch))
+    for first in batches:
         number += 1
-        written.append(folder.write(f"part-{number:06d}.parquet", _parquet(to_table(group))))
+        tables = chain([first], islice(batches, rows_per_file // batch - 1))
+        written.append(folder.write(f"part-{number:06d}.parquet", _parquet(tables)))
     folder.remove(old)
     return written
 
@@ -121,7 +125,7 @@ def write_video_folder(out: str, folder: str, results: Iterable[ShotResult]) -> 
         *(manifest[name] for name in _KEPT),
     ]
     table = pa.Table.from_arrays(columns, schema=METADATA_SCHEMA)
-    return _Folder(out, str(place)).write("metadata.parquet", _parquet(table))
+    return _Folder(out, str(place)).write("metadata.parquet", _parquet([table]))
 
 
 def write_dataset_card(out: str) -> str:
@@ -184,9 +188,14 @@ def _replace(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _parquet(table: pa.Table) -> bytes:
+def _parquet(tables: Iterable[pa.Table]) -> bytes:
+    """At least one table, each a row group of the file."""
+    stream = iter(tables)
+    first = next(stream)
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    with pq.ParquetWriter(sink, first.schema, compression="zstd") as writer:
+        for table in chain([first], stream):
+            writer.write_table(table)
     return bytes(sink.getvalue().to_pybytes())
 
 

@@ -33,6 +33,10 @@ class Frontier:
         """Whether the video is there."""
         return FINISH in self._done
 
+    def needs(self, key: TaskKey) -> tuple[Need, ...]:
+        """What ``key`` is made of."""
+        return self._tasks[key].needs
+
     def take_ready(self) -> list[Task]:
         """The tasks that can run now and were not handed out before, in the plan's order."""
         ready = sorted(self._ready.values(), key=lambda task: self._order[task.key])

@@ -1,0 +1,53 @@
+# `make demo` and `make test` are all that a new machine with Python 3.11+ needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO := out/demo
+
+.PHONY: help demo test check format test-slow bench clean
+
+help:
+	@echo "make demo       install, render examples/shots.jsonl into $(DEMO), check the videos"
+	@echo "make test       install, static checks, tests"
+	@echo "make check      install, static checks"
+	@echo "make format     let ruff format and mend the code"
+	@echo "make test-slow  install, the tests that take minutes"
+	@echo "make bench      install, measure against plain diffusers"
+	@echo "make clean      remove the environment, caches and $(DEMO)"
+
+demo: $(INSTALLED)
+	$(BIN)/ltx-ray render examples/shots.jsonl --output $(DEMO) --config examples/demo.toml --decoders 2
+	@echo "The videos, held against what was asked:"
+	@$(BIN)/python examples/check_videos.py examples/shots.jsonl $(DEMO) examples/demo.toml
+
+test: check
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/tiles.py
+	$(BIN)/python benchmarks/render.py
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Installed anew only when what is to be installed has changed.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, got " + \
+		sys.version.split()[0] + ": name one, as in make PYTHON=python3.12 demo")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	@touch $@

@@ -1,0 +1,29 @@
+"""Fixtures that several test files share."""
+
+import uuid
+from collections.abc import Iterator
+
+import fsspec
+import pytest
+from s3 import s3_server
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A real S3 server, to which fsspec's s3:// URLs lead as long as it runs."""
+    with s3_server() as endpoint, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", endpoint)
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.delenv("AWS_PROFILE", raising=False)
+        yield endpoint
+    fsspec.filesystem("s3").clear_instance_cache()
+
+
+@pytest.fixture
+def s3_out(s3_endpoint: str) -> str:
+    """An empty folder in a bucket of its own."""
+    bucket = f"bucket-{uuid.uuid4().hex}"
+    fsspec.filesystem("s3").mkdir(bucket)
+    return f"s3://{bucket}/farm/out"

@@ -1,0 +1,79 @@
+"""The command line: data to stdout, narration to stderr, exit codes, and a path that shadows no package."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from runs import write_manifest
+
+ROW = {"id": "a", "prompt": "a red circle", "width": 64, "height": 64, "num_frames": 9}
+FAST = ("--address", "in-process", "--set", "sampling.num_inference_steps=2")
+
+
+def run(
+    *words: str, cwd: Path | None = None, python: tuple[str, ...] = ()
+) -> "subprocess.CompletedProcess[str]":
+    words = (sys.executable, *python, "-m", "jobs.cli", *words)
+    return subprocess.run(words, capture_output=True, text=True, timeout=120, cwd=cwd, check=False)
+
+
+def test_render_prints_one_json_document_and_nothing_else(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "shots.jsonl", [ROW, {"id": "b", "prompt": ""}])
+    done = run("render", str(manifest), "-o", str(tmp_path / "out"), "--json", *FAST)
+    summary = json.loads(done.stdout)
+    assert done.returncode == 3, "finished, but a row was rejected"
+    assert (summary["progress"]["done"], summary["progress"]["rejected"]) == (1, 1)
+    assert summary["failures"][0][0] == "b"
+    again = run("render", str(manifest), "-o", str(tmp_path / "out"), *FAST)
+    assert "2 rows had ended before" in again.stdout
+
+
+def test_validate_tells_each_problem(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "shots.jsonl", [ROW, {**ROW, "id": "b", "fps": 0}])
+    done = run("validate", str(manifest))
+    assert done.returncode == 3
+    assert "row 2: fps" in done.stdout
+    assert "1 of 2 rows are valid: 9 frames" in done.stdout
+    write_manifest(manifest, [ROW])
+    done = run("validate", str(manifest), "--json")
+    assert (done.returncode, json.loads(done.stdout)["valid"]) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("render", "nowhere.jsonl", "-o", "out"), "nowhere.jsonl"),
+        (("render", "nowhere.jsonl"), "--output"),
+        (("render", "nowhere.jsonl", "-o", "out", "--config", "nowhere.toml"), "nowhere.toml"),
+        (
+            ("render", "nowhere.jsonl", "-o", "out", "--set", "sampling.speed=9"),
+            "sampling.speed: unknown key",
+        ),
+        (("render", "nowhere.jsonl", "-o", "out", "--denoisers", "0"), "denoisers"),
+        (("frobnicate",), "frobnicate"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_what_is_wrong(
+    words: tuple[str, ...], part: str, tmp_path: Path
+) -> None:
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert part in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_the_users_that_shadows_ours_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "cluster" / "__init__.py").touch()
+    words = (sys.executable, "-c", "from jobs.cli import main; main()", "--version")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=elsewhere, check=False)
+    assert done.returncode == 2
+    assert str(tmp_path / "cluster") in done.stderr
+    assert "python -P" in done.stderr
