@@ -15,6 +15,7 @@ class StageProgress:
     queued: int
     running: int
     workers: int
+    launching: int  # workers that load their part of the model, or wait for a place
     done: int  # tasks that ended well in this call of the command
     seconds: float  # that they took, wall time, added up
 
@@ -146,6 +147,7 @@ class Tally:
                     queued=state.queued + waiting.get(stage, 0),
                     running=state.running,
                     workers=state.workers,
+                    launching=state.launching,
                     done=self._tasks[stage],
                     seconds=self._seconds[stage],
                 )

@@ -14,7 +14,7 @@ from ray.exceptions import ObjectLostError, OwnerDiedError, RayActorError, RayTa
 from actors.host import Host, RenderJob
 from actors.pool import Pool
 from actors.progress import Progress, Summary
-from actors.registry import actor_class
+from actors.registry import actor_class, class_name
 from actors.work import PARTS, Done, Failure
 from ltx_ray.errors import InputLostError, LtxRayError, WorkerLostError
 from ltx_ray.run import RunSpec
@@ -27,6 +27,24 @@ class Share:
 
     cpus: float
     gpus: float = 0.0
+
+
+class _Shell:
+    """Makes the stage's actor where it runs: the coordinator's process must not import torch for it."""
+
+    def __init__(self, stage: Stage, run: RunSpec) -> None:
+        self._actor = actor_class(stage)(run)
+
+    def ready(self) -> str:
+        return self._actor.ready()
+
+    def run(self, job: Job, *inputs: Any) -> tuple[Any, ...]:
+        return self._actor.run(job, *inputs)
+
+
+def _shell(stage: Stage) -> type[_Shell]:
+    """The shell under the name of the actor's class, which is what Ray shows of a process."""
+    return type(class_name(stage), (_Shell,), {})
 
 
 class RayWorker:
@@ -74,7 +92,8 @@ class RayLauncher:
             "max_restarts": 0,
             "max_task_retries": 0,
         }
-        actor: Any = ray.remote(actor_class(self._stage)).options(**options).remote(self._run)
+        shell: Any = ray.remote(_shell(self._stage))
+        actor = shell.options(**options).remote(self._stage, self._run)
         try:
             await actor.ready.remote()
         except RayActorError as error:

@@ -14,6 +14,11 @@ _CLASSES = {
 }
 
 
+def class_name(stage: Stage) -> str:
+    """The name of the actor class of ``stage``; imports nothing."""
+    return _CLASSES[stage][1]
+
+
 def actor_class(stage: Stage) -> type[StageActor]:
     """The actor class of ``stage``."""
     module, name = _CLASSES[stage]

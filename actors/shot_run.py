@@ -57,6 +57,7 @@ class ShotRun:
         self.tries: dict[TaskKey, Tries] = {}
         self.pending: set[asyncio.Future[Done]] = set()  # what the pools were asked for
         self._cost = cost
+        self._chunks_left = len(plan.chunks) - len(self._denoised())
         self._epoch = epoch
         self._folder = folder
         self._payloads: dict[Need, Any] = {}
@@ -69,8 +70,7 @@ class ShotRun:
     @property
     def remaining_cost(self) -> float:
         """Work that is left in the shot's chain of chunks, in the manifest's unit."""
-        left = sum(TaskKey(Stage.DENOISE, c.index) not in self.records for c in self.plan.chunks)
-        return self._cost * left / len(self.plan.chunks)
+        return self._cost * self._chunks_left / len(self.plan.chunks)
 
     def is_encoded(self, slab: int) -> bool:
         """Whether the segment of ``slab`` is there."""
@@ -115,6 +115,7 @@ class ShotRun:
         """Take a committed result in, and drop the payloads that nobody needs any more."""
         key = receipt.key
         if record is not None:
+            self._chunks_left -= key.stage is Stage.DENOISE
             self.records[key] = record
         for part, handle in enumerate(done.parts[: PARTS[key.stage]]):
             self._payloads[Need(key, part)] = handle
@@ -134,6 +135,7 @@ class ShotRun:
                 self._payloads = {n: p for n, p in self._payloads.items() if n.key != need.key}
                 self.frontier.lose(need.key)
             elif record is not None and record.artefact.name in names:
+                self._chunks_left += need.key.stage is Stage.DENOISE
                 del self.records[need.key]
                 for source in self.frontier.needs(need.key):
                     if not self._has(source):  # it was let go of once this result was there

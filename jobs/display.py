@@ -78,7 +78,8 @@ def live_view(progress: Progress | None) -> Group:
 def stage_cells(stage: StageProgress, elapsed: float) -> list[str]:
     """One row of the live table, without its name."""
     rate = stage.done / elapsed if elapsed else 0.0
-    return [str(stage.workers), str(stage.running), str(stage.queued), str(stage.done), f"{rate:.2f}"]
+    workers = f"{stage.workers}+{stage.launching}" if stage.launching else str(stage.workers)
+    return [workers, str(stage.running), str(stage.queued), str(stage.done), f"{rate:.2f}"]
 
 
 def line(progress: Progress) -> str:
@@ -96,9 +97,11 @@ def line(progress: Progress) -> str:
 def summary_table(summary: Summary, out: str) -> Table:
     """The table at the end."""
     progress = summary.progress
-    table = Table(title="interrupted: the same command goes on" if summary.interrupted else None, box=None)
+    table = Table(box=None, show_header=False)
     table.add_column(style="dim")
     table.add_column()
+    if summary.interrupted:
+        table.add_row("interrupted", Text("the same command goes on", style="yellow"))
     earlier = f" ({progress.skipped} rows had ended before)" if progress.skipped else ""
     table.add_row("shots", f"{progress.total}{earlier}")
     table.add_row("done", Text(str(progress.done), style="green"))

@@ -1,7 +1,11 @@
 """Fixtures that several test files share."""
 
+import os
 import uuid
 from collections.abc import Iterator
+
+# Threads of one operation wait for each other by spinning: beside other processes that is ten times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import fsspec
 import pytest

@@ -13,7 +13,7 @@ import json
 import random
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,9 +35,10 @@ from ltx_ray.errors import WorkerLostError
 from ltx_ray.ledger.ledger import Ledger
 from ltx_ray.ledger.records import ArtefactRecord, decode
 from ltx_ray.manifest.index import index_manifest, shots
+from ltx_ray.manifest.row import RowError
 from ltx_ray.run import RunSpec
 from ltx_ray.storage import Store
-from ltx_ray.types import Artefact, Job, ShotResult, Stage, Status, TaskKey
+from ltx_ray.types import Artefact, Job, Shot, ShotResult, Stage, Status, TaskKey
 
 CONFIG = RenderConfig.model_validate(
     {
@@ -47,6 +48,8 @@ CONFIG = RenderConfig.model_validate(
         "pools": {"max_decoded_bytes": 2**20},
     }
 )
+Rows = Iterator[Shot | RowError]
+Through = Callable[[Rows], Rows]
 _numbers = itertools.count()
 
 
@@ -161,6 +164,9 @@ class World:
     ends: dict[str, set[str]] = field(default_factory=dict)  # of each shot: why it may have ended badly
     decoding: dict[tuple[str, int], int] = field(default_factory=dict)  # bytes of each slab in flight
     peak_decoded: int = 0
+    peak_active: int = 0
+    peak_running: Counter[Stage] = field(default_factory=Counter)
+    log: list[tuple[float, str, TaskKey]] = field(default_factory=list)  # when which task began, this call
     calls: int = 0
     broken: list[str] = field(default_factory=list)  # checks that failed, told in a worker's task
     _read: dict[int, int] = field(default_factory=dict)  # of each epoch: ledger files that were read
@@ -176,6 +182,7 @@ class World:
         """A new coordinator: the workers of the last one, and what they held, are gone."""
         self._epoch, self.cut, self.calls = ledger.epoch, cut, 0
         self.running.clear()
+        self.log.clear()
         self.decoding.clear()
         # A shot that ended for good in an earlier call is left alone; a rejected one may be mended.
         self._ended_at = {
@@ -222,6 +229,12 @@ class World:
         self._check_order(job)
         self._count_decoding(job)
         self.running[place] = job
+        stage = job.task.key.stage
+        running = sum(key.stage is stage for _, key in self.running)
+        self.peak_running[stage] = max(self.peak_running[stage], running)
+        self.log.append((asyncio.get_running_loop().time(), *place))
+        assert self.coordinator is not None
+        self.peak_active = max(self.peak_active, self.coordinator.progress().running)
 
     def _check_input(self, job: Job, key: TaskKey, part: int, given: Any) -> None:
         names = self.names.get((job.shot.id, key), set())
@@ -405,25 +418,38 @@ def fresh_url() -> str:
 
 
 def render_once(
-    world: World, manifest: str, sizes: dict[Stage, int], max_active: int, cut: Cut | None = None
+    world: World,
+    manifest: str,
+    sizes: dict[Stage, int],
+    max_active: int,
+    cut: Cut | None = None,
+    through: Through = iter,
 ) -> Summary:
-    """One call of the command. Raises what it raises; checks that nothing of it is left behind."""
+    """One call of the command. Raises what it raises; checks that nothing of it is left behind.
+
+    The coordinator gets the manifest's rows as they come ``through``.
+    """
     try:
-        return run_virtually(_call(world, manifest, sizes, max_active, cut))
+        return run_virtually(_call(world, manifest, sizes, max_active, cut, through))
     finally:
         FragileFileSystem.mend()
         assert not world.broken, world.broken[0]
 
 
 async def _call(
-    world: World, manifest: str, sizes: dict[Stage, int], max_active: int, cut: Cut | None
+    world: World,
+    manifest: str,
+    sizes: dict[Stage, int],
+    max_active: int,
+    cut: Cut | None,
+    through: Through,
 ) -> Summary:
     index = index_manifest(manifest, world.spec.config)
     ledger, history = Ledger.open(Store(world.spec.out), inline=True)
     pools = {stage: Pool(stage, WatchedLauncher(stage, world), sizes[stage]) for stage in Stage}
     world.coordinator = Coordinator(
         world.spec,
-        shots(manifest, world.spec.config, index),
+        through(shots(manifest, world.spec.config, index)),
         pools,
         ledger,
         history,

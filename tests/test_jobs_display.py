@@ -20,8 +20,8 @@ PROGRESS = Progress(
     eta=3700.0,
     decoded_bytes=2**30,
     stages={
-        "denoise": StageProgress(queued=7, running=2, workers=2, done=30, seconds=90.0),
-        "decode": StageProgress(queued=0, running=1, workers=4, done=12, seconds=9.0),
+        "denoise": StageProgress(queued=7, running=2, workers=2, launching=1, done=30, seconds=90.0),
+        "decode": StageProgress(queued=0, running=1, workers=4, launching=0, done=12, seconds=9.0),
     },
     message="shot-7 denoise-0001: CUDA out of memory",
 )
@@ -41,7 +41,7 @@ def test_the_live_view_tells_counts_rates_and_the_last_trouble() -> None:
     for part in ("1:01:40", "1,024 MiB", "5 retries", "out of memory"):
         assert part in text
     row = next(row for row in text.splitlines() if row.strip().startswith("denoise"))
-    assert row.split() == ["denoise", "2", "2", "7", "30", "0.50"]
+    assert row.split() == ["denoise", "2+1", "2", "7", "30", "0.50"]
     assert "starting" in shown(live_view(None))
 
 

@@ -1,6 +1,6 @@
 """Parity: chunks give the latents of diffusers' pipelines, to 1e-5 in float32, from the same noise.
 
-The models are small and random, the pipelines are diffusers' own, called as a user calls them.
+The model is the built-in checkpoint, the pipelines are diffusers' own, called as a user calls them.
 """
 
 from dataclasses import dataclass, replace
@@ -14,16 +14,15 @@ from diffusers import (
     LTXPipeline,
     LTXVideoTransformer3DModel,
 )
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
+from ltx_ray.models.checkpoint import resolve
 from ltx_ray.planning.geometry import Ratios
 from ltx_ray.sampling.chunk import ChunkLatents, Conditioning, SamplingSettings, denoise_chunk
 from ltx_ray.types import Chunk
 
 TOLERANCE = 1e-5
-CHANNELS = 16
-CAPTION = 32
+CHANNELS = 48
 WIDTH, HEIGHT = 96, 64  # pixels: 3 x 2 cells
 FPS = 24
 NEGATIVE = "blurry dark"
@@ -34,7 +33,7 @@ SIGMAS = (1.0, 0.9, 0.7, 0.45, 0.2, 0.0)
 
 @dataclass(frozen=True)
 class Parts:
-    """The components of a checkpoint, small and random."""
+    """The components of a checkpoint."""
 
     transformer: LTXVideoTransformer3DModel
     vae: AutoencoderKLLTXVideo
@@ -44,34 +43,13 @@ class Parts:
 
 @pytest.fixture(scope="module")
 def parts() -> Parts:
-    torch.manual_seed(0)
-    words = ["<pad>", "</s>", "<unk>", *" ".join([NEGATIVE, *PROMPTS]).split()]
-    words = list(dict.fromkeys(words))
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    checkpoint = resolve("tiny")
+    tokenizer, text_encoder = checkpoint.load_text_encoder(torch.float32, "cpu")
     return Parts(
-        transformer=LTXVideoTransformer3DModel(
-            in_channels=CHANNELS,
-            out_channels=CHANNELS,
-            num_attention_heads=2,
-            attention_head_dim=16,
-            cross_attention_dim=32,
-            num_layers=3,
-            caption_channels=CAPTION,
-        ).eval(),
-        vae=AutoencoderKLLTXVideo(
-            latent_channels=CHANNELS,
-            block_out_channels=(8, 8, 8, 8),
-            decoder_block_out_channels=(8, 8, 8, 8),
-            layers_per_block=(1, 1, 1, 1, 1),
-            decoder_layers_per_block=(1, 1, 1, 1, 1),
-        ).eval(),
-        text_encoder=T5EncoderModel(
-            T5Config(vocab_size=len(words), d_model=CAPTION, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
-        ).eval(),
-        tokenizer=PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-        ),
+        transformer=checkpoint.load_transformer(torch.float32, "cpu"),
+        vae=checkpoint.load_vae(torch.float32, "cpu"),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
     )
 
 

@@ -1,0 +1,76 @@
+"""What a failure means: who is to blame, and how often it may happen."""
+
+import pytest
+
+from actors.retry import Tries, Verdict, judge
+from actors.work import Failure
+from ltx_ray.config import LimitsConfig
+from ltx_ray.errors import (
+    BadResultError,
+    ConfigError,
+    InputLostError,
+    LtxRayError,
+    MediaError,
+    ModelError,
+    StorageError,
+    UserError,
+    WorkerLostError,
+)
+from ltx_ray.manifest.row import RowError
+
+LIMITS = LimitsConfig(max_attempts=3, max_worker_losses=5)
+
+
+def verdicts(error: Exception, times: int, limits: LimitsConfig = LIMITS) -> list[Verdict]:
+    """What is said to a task that meets ``error`` again and again."""
+    tries = Tries()
+    return [judge(Failure.of(error), tries, limits) for _ in range(times)]
+
+
+@pytest.mark.parametrize("error", [BadResultError("NaN"), RuntimeError("bug"), MemoryError("full")])
+def test_what_a_task_raises_itself_is_tried_max_attempts_times(error: Exception) -> None:
+    assert verdicts(error, 3) == [Verdict.RETRY, Verdict.RETRY, Verdict.FAIL]
+
+
+@pytest.mark.parametrize("error", [WorkerLostError("gone"), InputLostError("gone", "file")])
+def test_losses_say_little_about_the_shot_and_may_happen_more_often(error: Exception) -> None:
+    assert verdicts(error, 5) == [Verdict.RETRY] * 4 + [Verdict.FAIL]
+
+
+@pytest.mark.parametrize("error", [MediaError("broken"), UserError("wrong"), RowError("wrong")])
+def test_a_wrong_row_is_rejected_at_once(error: Exception) -> None:
+    assert verdicts(error, 1) == [Verdict.REJECT]
+
+
+@pytest.mark.parametrize("error", [ModelError("lacks a part"), ConfigError("wrong"), LtxRayError("internal")])
+def test_what_is_not_the_rows_fault_and_cannot_be_retried_fails_the_shot(error: Exception) -> None:
+    assert verdicts(error, 1) == [Verdict.FAIL]
+
+
+def test_storage_that_goes_on_failing_stops_the_run() -> None:
+    assert verdicts(StorageError("full"), 3) == [Verdict.RETRY, Verdict.RETRY, Verdict.STOP]
+
+
+def test_failures_and_losses_are_counted_apart() -> None:
+    tries = Tries()
+    for error in (WorkerLostError("gone"), BadResultError("NaN")) * 2:
+        assert judge(Failure.of(error), tries, LIMITS) is Verdict.RETRY
+    assert (tries.failures, tries.losses) == (2, 2)
+    assert judge(Failure.of(BadResultError("NaN")), tries, LIMITS) is Verdict.FAIL
+
+
+def test_with_one_attempt_nothing_is_tried_again() -> None:
+    once = LimitsConfig(max_attempts=1, max_worker_losses=1)
+    assert verdicts(BadResultError("NaN"), 1, once) == [Verdict.FAIL]
+    assert verdicts(WorkerLostError("gone"), 1, once) == [Verdict.FAIL]
+
+
+def test_a_failure_travels_as_values() -> None:
+    try:
+        raise InputLostError("two files are gone", "a", "b")
+    except InputLostError as error:
+        failure = Failure.of(error)
+    assert (failure.kind, failure.message, failure.lost) == ("input_lost", "two files are gone", ("a", "b"))
+    assert failure.retryable
+    assert "test_actors_retry.py" in failure.traceback
+    assert Failure.of(MemoryError()).kind == "out_of_memory"
