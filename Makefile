@@ -39,6 +39,8 @@ test-slow: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/tiles.py
 	$(BIN)/python benchmarks/render.py
+	$(BIN)/python benchmarks/memory.py media
+	$(BIN)/python benchmarks/memory.py rows
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

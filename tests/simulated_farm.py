@@ -78,6 +78,12 @@ class FragileFileSystem(MemoryFileSystem):
         super().rm(path, recursive, maxdepth)
 
     @classmethod
+    def empty(cls) -> None:
+        """Forget all files: what lies there makes every look into it slower."""
+        cls.store.clear()
+        cls.pseudo_dirs[:] = [""]
+
+    @classmethod
     def mend(cls, dies_in: int | None = None, dies_with: type[BaseException] = PowerLossError) -> None:
         """Work again, for ``dies_in`` changes."""
         cls.dies_in, cls.dies_with = dies_in, dies_with
@@ -157,6 +163,7 @@ class World:
     cut: Cut | None = None
     running: dict[tuple[str, TaskKey], Job] = field(default_factory=dict)
     outputs: set[str] = field(default_factory=set)
+    deleted: set[str] = field(default_factory=set)  # by bad luck, not by the coordinator
     attempts: Counter[tuple[str, TaskKey]] = field(default_factory=Counter)
     committed: dict[tuple[str, TaskKey], ArtefactRecord] = field(default_factory=dict)
     names: dict[tuple[str, TaskKey], set[str]] = field(default_factory=dict)  # ever committed
@@ -264,7 +271,7 @@ class World:
 
     def _is_there(self, shot: str, key: TaskKey) -> bool:
         record = self.committed.get((shot, key))
-        return record is not None and self.store.size(record.artefact.name) is not None
+        return record is not None and record.artefact.name not in self.deleted
 
     def _count_decoding(self, job: Job) -> None:
         """Slabs whose pixels are in memory; one whose segment is there only gives its tail once more."""
@@ -298,6 +305,7 @@ class World:
         seconds = luck.choice((0.0, luck.uniform(0, self.odds.slowest)))
         for given in inputs:
             if isinstance(given, Artefact) and luck.random() < self.odds.file_loss:
+                self.deleted.add(given.name)
                 with FragileFileSystem.by_workers():
                     self.store.delete(given.name)
         gone = [i.name for i in inputs if isinstance(i, Artefact) and self.store.size(i.name) is None]

@@ -47,8 +47,7 @@ def spec() -> RunSpec:
 @pytest.fixture(autouse=True)
 def _empty_store() -> Iterator[None]:
     yield
-    FragileFileSystem.store.clear()
-    FragileFileSystem.pseudo_dirs[:] = [""]
+    FragileFileSystem.empty()
 
 
 rows = st.lists(
@@ -108,6 +107,7 @@ def test_never_out_of_order_each_row_ends_once_and_nothing_is_left_whatever_fail
     max_active: int,
     start_seconds: float,
 ) -> None:
+    FragileFileSystem.empty()
     manifest = tmp_path / "shots.jsonl"
     write_manifest(manifest, rows)
     world = World(replace(spec, out=fresh_url()), odds, seed, start_seconds)
@@ -187,6 +187,7 @@ def farm(spec: RunSpec, tmp_path: Path) -> Callable[..., "Farm"]:
     """Makes a farm with a manifest of the rows."""
 
     def make(rows: list[Row], odds: Odds = NO_ODDS, config: RenderConfig = CONFIG) -> Farm:
+        FragileFileSystem.empty()
         manifest = tmp_path / "shots.jsonl"
         write_manifest(manifest, rows)
         return Farm(World(replace(spec, out=fresh_url(), config=config), odds, seed=1), manifest)
@@ -369,6 +370,19 @@ def test_a_shot_that_fails_takes_its_waiting_tasks_with_it(farm: MakeFarm) -> No
     one.call()
     assert one.statuses() == [("s0", "failed", 1), ("s1", "done", 1)]
     assert len([1 for shot, _ in one.began(Stage.DECODE) if shot == "s0"]) <= 2
+
+
+def test_tasks_of_a_shot_that_fail_at_the_same_moment_end_it_once(farm: MakeFarm) -> None:
+    class AllTilesBad(World):
+        def fate(self, job: Job, inputs: Sequence[Any]) -> Fate:
+            is_tile = job.task.key.stage is Stage.DECODE
+            return self._failed(job, 1.0, "fatal") if is_tile else Fate(seconds=1.0)
+
+    one = farm([Row(1, 512), Row(1, 512)])
+    one.world = AllTilesBad(one.world.spec, NO_ODDS, seed=1)
+    assert one.call(most=3).progress.failed == 2
+    assert [len(results) for results in one.world.results.values()] == [1, 1]
+    assert one.world.peak_running[Stage.DECODE] == 3
 
 
 def test_the_first_slab_is_decoded_while_later_chunks_are_denoised(farm: MakeFarm) -> None:
