@@ -31,7 +31,9 @@ class TileDecoder(TorchActor):
         latents = torch.cat([unpack(self.read(source))["final"] for source in inputs], dim=2)
         settings = decode_settings(self._run, job.shot, job.frame)
         pixels = decode_tile(self._vae, latents, job.first_latent, slab, tile, settings)
-        return Made(parts=split_tail(to_uint8(pixels), slab))
+        body, tail = split_tail(to_uint8(pixels), slab)
+        # A view would keep the whole tile in memory until the next slab is assembled.
+        return Made(parts=(body, tail.copy()))
 
 
 def decode_settings(run: RunSpec, shot: Shot, frame: Frame) -> DecodeSettings:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fragile_store import FragileFileSystem, PowerLossError
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from simulated_farm import (
     CONFIG,
     Cut,
-    FragileFileSystem,
     Odds,
-    PowerLossError,
     Row,
     Rows,
     Through,
@@ -82,7 +81,7 @@ cuts = st.lists(
 
 
 @settings(
-    max_examples=100,
+    max_examples=150,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
