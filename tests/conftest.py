@@ -4,7 +4,7 @@ import os
 import uuid
 from collections.abc import Iterator
 
-# Threads of one operation wait for each other by spinning: beside other processes that is ten times slower.
+# Threads of one operation wait for each other by spinning: beside other processes that is many times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import fsspec
