@@ -9,6 +9,7 @@ admitted when it is alone. Tails are not counted: they are a few frames of each 
 """
 
 from actors.shot_run import ShotRun
+from ltx_ray.planning import plan
 from ltx_ray.types import Slab, Task
 
 Priority = tuple[float, ...]
@@ -79,7 +80,7 @@ class DecodeQueue:
 
 def decoded_bytes(slab: Slab) -> int:
     """Bytes of the slab's decoded tiles, 8-bit RGB, ramps and tails included."""
-    return sum(slab.t.size * tile.y.size * tile.x.size * 3 for tile in slab.tiles)
+    return sum(plan.decoded_bytes(slab, tile) for tile in slab.tiles)
 
 
 def _slab(task: Task) -> Slab:

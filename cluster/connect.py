@@ -28,7 +28,6 @@ class Resources:
 
     cpus: float
     gpus: float
-    nodes: int
 
 
 @contextmanager
@@ -109,5 +108,4 @@ def _sweep(parent: Path) -> None:
 
 def _resources() -> Resources:
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    nodes = len([node for node in ray.nodes() if node["Alive"]])  # type: ignore[no-untyped-call]
-    return Resources(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0), nodes=nodes)
+    return Resources(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0))

@@ -10,7 +10,7 @@ import sys
 from dataclasses import asdict
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -129,7 +129,7 @@ def _absolute(path: str) -> str:
     return path if "://" in path else str(Path(path).expanduser().absolute())
 
 
-def check_packages(modules: dict[str, Any] | None = None) -> None:
+def check_packages() -> None:
     """The four packages must lie side by side: a user's own ``jobs`` or ``cluster`` folder would shadow ours.
 
     Raises UserError that says which path shadows which.

@@ -14,6 +14,9 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 
+from actors.progress import Progress, Summary
+from jobs.render import IN_PROCESS, RenderRequest, render
+from ltx_ray.config import RenderConfig
 from ltx_ray.ledger.ledger import read_records
 from ltx_ray.ledger.records import ArtefactRecord
 from ltx_ray.storage import Store
@@ -70,6 +73,22 @@ def actors(process: "subprocess.Popen[str]", title: str) -> list[psutil.Process]
         if words and words[0].startswith(f"ray::{title}"):
             found.append(child)
     return found
+
+
+class Silent:
+    """Shows nothing."""
+
+    def update(self, progress: Progress | None) -> None:
+        pass
+
+
+def render_here(manifest: Path, out: Path | str, *settings: str, limit: int | None = None) -> Summary:
+    """Render in this process."""
+    config = RenderConfig.load(None, (*QUICK, *settings))
+    request = RenderRequest(
+        manifest=str(manifest), out=str(out), config=config, address=IN_PROCESS, limit=limit
+    )
+    return render(request, Silent())
 
 
 def video_hashes(out: Path) -> dict[str, str]:

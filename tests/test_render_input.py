@@ -9,10 +9,8 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from runs import PATIENCE, QUICK, command, finish, manifest_rows, start, write_manifest
+from runs import PATIENCE, command, finish, manifest_rows, render_here, start, write_manifest
 
-from actors.progress import Progress, Summary
-from jobs.render import IN_PROCESS, RenderRequest, render
 from jobs.validate import validate
 from ltx_ray.checkpoints import tiny_path
 from ltx_ray.config import RenderConfig
@@ -20,22 +18,6 @@ from ltx_ray.errors import ConfigError, LtxRayError, ManifestError, ModelError
 from ltx_ray.media.probe import probe_video
 
 SMALL = {"prompt": "a red circle", "width": 64, "height": 64, "num_frames": 9}
-
-
-class Silent:
-    """Shows nothing."""
-
-    def update(self, progress: Progress | None) -> None:
-        pass
-
-
-def render_here(manifest: Path, out: Path, *settings: str, limit: int | None = None) -> Summary:
-    """Render in this process."""
-    config = RenderConfig.load(None, (*QUICK, *settings))
-    request = RenderRequest(
-        manifest=str(manifest), out=str(out), config=config, address=IN_PROCESS, limit=limit
-    )
-    return render(request, Silent())
 
 
 def write_beeps(path: Path, seconds: float, rate: int = 22_050) -> Path:

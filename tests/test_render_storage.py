@@ -3,30 +3,12 @@
 from pathlib import Path
 
 import fsspec
-from runs import QUICK, write_manifest
-
-from actors.progress import Progress, Summary
-from jobs.render import IN_PROCESS, RenderRequest, render
-from ltx_ray.config import RenderConfig
+from runs import render_here, write_manifest
 
 ROWS = [
     {"id": "a", "prompt": "a red circle", "width": 64, "height": 96, "num_frames": 41},
     {"id": "b", "prompt": "a blue square", "width": 64, "height": 64, "num_frames": 9},
 ]
-
-
-class Silent:
-    """Shows nothing."""
-
-    def update(self, progress: Progress | None) -> None:
-        pass
-
-
-def render_to(manifest: Path, out: str, limit: int | None = None) -> Summary:
-    """Render in this process."""
-    config = RenderConfig.load(None, QUICK)
-    request = RenderRequest(manifest=str(manifest), out=out, config=config, address=IN_PROCESS, limit=limit)
-    return render(request, Silent())
 
 
 def files_of(out: str, ending: str) -> dict[str, bytes]:
@@ -38,9 +20,9 @@ def files_of(out: str, ending: str) -> dict[str, bytes]:
 
 def test_s3_holds_what_a_folder_holds(tmp_path: Path, s3_out: str) -> None:
     manifest = write_manifest(tmp_path / "shots.jsonl", ROWS)
-    render_to(manifest, str(tmp_path / "out"))
-    first = render_to(manifest, s3_out, limit=1)
-    second = render_to(manifest, s3_out)
+    render_here(manifest, tmp_path / "out")
+    first = render_here(manifest, s3_out, limit=1)
+    second = render_here(manifest, s3_out)
     assert (first.progress.done, second.progress.done, second.progress.skipped) == (1, 2, 1)
     there, here = files_of(s3_out, ".mp4"), files_of(str(tmp_path / "out"), ".mp4")
     assert sorted(there.values()) == sorted(here.values())

@@ -66,8 +66,13 @@ def _decode(chunks: tuple[Chunk, ...], slab: Slab, tile: Tile) -> Task:
         needs=tuple(Need(TaskKey(Stage.DENOISE, chunk.index)) for chunk in needed),
         work=(slab, tile),
         cost=float(cells),
-        made_bytes=slab.t.size * tile.y.size * tile.x.size * 3,
+        made_bytes=decoded_bytes(slab, tile),
     )
+
+
+def decoded_bytes(slab: Slab, tile: Tile) -> int:
+    """Bytes of a decoded tile, 8-bit RGB, ramps and tail included."""
+    return slab.t.size * tile.y.size * tile.x.size * 3
 
 
 def _assemble(slabs: tuple[Slab, ...], slab: Slab, frame: Frame) -> Task:
