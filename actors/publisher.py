@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ltx_ray.ledger.history import hash64
 from ltx_ray.manifest import output
@@ -64,22 +65,30 @@ class Publisher:
         self._number += 1
 
     def _describe(self, results: Results) -> None:
-        output.compact(self._out, current(results), _ROWS_PER_FILE)
+        last = _last(results)
+        output.compact(self._out, _chosen(results, last), _ROWS_PER_FILE)
         output.write_dataset_card(self._out)
-        for folder, found in _by_folder(results):
+        for folder, found in _by_folder(lambda: _chosen(results, last)):
             output.write_video_folder(self._out, folder, found)
 
 
 def current(results: Results) -> Iterator[ShotResult]:
     """Of each shot its last result. Reads ``results`` twice and keeps 9 bytes of each."""
+    return _chosen(results, _last(results))
+
+
+def _last(results: Results) -> NDArray[np.bool_]:
+    """For each of ``results``, whether it is the last of its shot."""
     ids = np.frombuffer(array("Q", (hash64(result.id) for result in results())), dtype=np.uint64)
     order = np.argsort(ids, kind="stable")
     last = np.zeros(len(ids), bool)
     if len(ids):
         last[order] = np.append(np.diff(ids[order]) != 0, True)
-    for result, is_last in zip(results(), last, strict=True):
-        if is_last:
-            yield result
+    return last
+
+
+def _chosen(results: Results, last: NDArray[np.bool_]) -> Iterator[ShotResult]:
+    return (result for result, is_last in zip(results(), last, strict=True) if is_last)
 
 
 def _by_folder(results: Results) -> Iterator[tuple[str, list[ShotResult]]]:
@@ -97,6 +106,6 @@ def _by_folder(results: Results) -> Iterator[tuple[str, list[ShotResult]]]:
 
 
 def _finished(results: Results) -> Iterator[tuple[str, ShotResult]]:
-    for result in current(results):
+    for result in results():
         if result.status is Status.DONE and result.file_name:
             yield PurePosixPath(result.file_name).parent.name, result
