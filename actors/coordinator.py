@@ -291,6 +291,7 @@ class Coordinator:
             return  # what is committed is safe; the derived files are made again by the next call
         await self._commit([])
         # With --limit, there may be work of shots that this call was not asked for.
-        if self._is_complete and not self._tally.has_failures and not self._history.artefacts:
+        is_wanted = self._spec.config.limits.keep_work or self._tally.has_failures or self._history.artefacts
+        if self._is_complete and not is_wanted:
             await self._publisher.remove(f"work/{self._shard}")
         await self._publisher.finish(self._ledger.results, complete=self._is_complete)

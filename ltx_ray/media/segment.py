@@ -148,10 +148,12 @@ class SegmentWriter:
     def _start(self, encoding: EncodingConfig) -> VideoStream:
         height, width, _ = self._shape
         keyint = max(1, round(encoding.keyframe_seconds * self._rate))
+        # cpu-independent: x264's AVX2 and AVX-512 code for macroblock trees reads memory that nobody wrote, where
+        # the width is no multiple of 64 or so: the same frames gave other bytes from process to process.
         options = {
             "crf": str(encoding.crf),
             "preset": encoding.preset,
-            "x264-params": f"open-gop=0:keyint={keyint}:sliced-threads=0",
+            "x264-params": f"open-gop=0:keyint={keyint}:sliced-threads=0:cpu-independent=1",
         }
         stream = self._container.add_stream(encoding.codec, rate=self._rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
