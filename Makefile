@@ -38,6 +38,9 @@ test-slow: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/tiles.py
+	$(BIN)/python benchmarks/decoder_memory.py
+	$(BIN)/python benchmarks/audio.py
+	$(BIN)/python benchmarks/long_video.py
 	$(BIN)/python benchmarks/render.py
 	$(BIN)/python benchmarks/memory.py media
 	$(BIN)/python benchmarks/memory.py rows

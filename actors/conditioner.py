@@ -1,4 +1,4 @@
-"""The condition stage: a shot's prompts, image and (later) audio become conditioning, once."""
+"""The condition stage: a shot's prompts, image and sound become conditioning, once."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,8 +11,13 @@ from actors.work import Made
 from ltx_ray.errors import MediaError
 from ltx_ray.media.audio import probe_audio
 from ltx_ray.media.image import read_image
+from ltx_ray.models.audio.alignment import AudioTrack
+from ltx_ray.models.audio.audio_encoder import AudioEncoder
+from ltx_ray.models.audio.encode import encode_shot_audio
 from ltx_ray.models.conditioning import encode_image, encode_prompts
+from ltx_ray.models.transformers.audio_adapter import AudioAdapter
 from ltx_ray.payload import pack
+from ltx_ray.quantization import quantize_model
 from ltx_ray.run import RunSpec
 from ltx_ray.sampling.carriers import Conditioning
 from ltx_ray.types import Job, Shot
@@ -21,12 +26,14 @@ _CACHED_PROMPTS = 256  # negative prompts and styles repeat from shot to shot; 2
 
 
 class Conditioner(TorchActor):
-    """Holds the text encoder, and the VAE from the first image on."""
+    """Holds the text encoder; the VAE from the first image on, the audio encoder from the first sound on."""
 
     def __init__(self, run: RunSpec) -> None:
         super().__init__(run)
         self._tokenizer, self._text_encoder = self.checkpoint.load_text_encoder(self.dtype, self.device)
+        quantize_model(self._text_encoder, run.config.model.quantization)
         self._vae: Any = None
+        self._audio_encoder: AudioEncoder | None = None
         self._prompts: OrderedDict[str, tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
 
     @torch.inference_mode()
@@ -46,6 +53,7 @@ class Conditioner(TorchActor):
             rows=job.frame.rows,
             columns=job.frame.columns,
             fps=shot.fps,
+            audio=self._audio(shot),
         )
         blob = pack(conditioning.to_tensors())
         return Made(artefact=self.save(job, blob), parts=(blob,))
@@ -63,7 +71,18 @@ class Conditioner(TorchActor):
         assert shot.image is not None
         if self._vae is None:
             self._vae = self.checkpoint.load_vae(self.dtype, self.device)
-        return encode_image(self._vae, read_image(shot.image, width, height)).cpu()
+        budget = self._run.config.decoding.tile_bytes
+        return encode_image(self._vae, read_image(shot.image, width, height), budget).cpu()
+
+    def _audio(self, shot: Shot) -> AudioTrack | None:
+        """The shot's sound, where there is any and the model can hear it."""
+        adapter = self._run.config.model.audio_adapter
+        if shot.audio is None or adapter is None:
+            return None
+        if self._audio_encoder is None:
+            # In float32, as it was trained: it is small, and sound has a wide range.
+            self._audio_encoder = AudioAdapter.from_pretrained(adapter).encoder.to(self.device)
+        return encode_shot_audio(self._audio_encoder, shot.audio, shot.audio_start_s, shot.seconds)
 
 
 def check_audio(url: str, start_s: float) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from actors.torch_device import TorchActor
 from actors.work import Made
+from ltx_ray.models.prepare import prepare_transformer
 from ltx_ray.payload import pack, unpack
 from ltx_ray.run import RunSpec
 from ltx_ray.sampling.carriers import ChunkLatents, Conditioning, SamplingSettings
@@ -17,7 +18,9 @@ class Denoiser(TorchActor):
 
     def __init__(self, run: RunSpec) -> None:
         super().__init__(run)
-        self._transformer = self.checkpoint.load_transformer(self.dtype, self.device)
+        self._transformer = prepare_transformer(
+            self.checkpoint.load_transformer(self.dtype, self.device), run.config.model
+        )
         self._scheduler = self.checkpoint.scheduler_config()
 
     def work(self, job: Job, inputs: Sequence[Any]) -> Made:
@@ -43,16 +46,21 @@ def sampling_settings(run: RunSpec, shot: Shot) -> SamplingSettings:
     sampling, config = run.sampling, run.config.sampling
     # A row that names its steps asks for the scheduler's own schedule of that many.
     explicit = sampling.sigmas if shot.num_inference_steps is None else None
-    guidance = sampling.guidance_scale if shot.guidance_scale is None else shot.guidance_scale
     return SamplingSettings(
         sigmas=explicit,
         num_inference_steps=shot.num_inference_steps or sampling.num_inference_steps,
-        guidance_scale=guidance,
+        guidance_scale=_of(shot.guidance_scale, sampling.guidance_scale),
+        audio_guidance_scale=_of(shot.audio_guidance_scale, config.audio_guidance_scale),
         rope=sampling.rope,
         overlap_strength=config.overlap_strength,
         adain_factor=config.adain_factor,
         image_strength=config.image_strength,
+        coherence_guidance=_of(shot.coherence_guidance, config.coherence_guidance),
         latents_dtype=config.latents_dtype,
         ratios=run.ratios,
         device=run.device,
     )
+
+
+def _of(asked: float | None, otherwise: float) -> float:
+    return otherwise if asked is None else asked

@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     options = parser.parse_args()
     diffusers.utils.logging.set_verbosity_error()
-    vae = _random_vae() if options.random else _load(options.model)
+    vae = random_vae() if options.random else load(options.model)
     vae = vae.to(options.device).eval()
     halo, temporal_halo = exact_halo(vae.config)
     # As small as they can be for tiles at the exact halo to be cut still.
@@ -75,7 +75,7 @@ def main() -> None:
     rows = []
     with torch.inference_mode():
         for size, axis in (((2, plane, plane), "space"), ((length, 3, 3), "time")):
-            for picture, latents in _pictures(vae, size):
+            for picture, latents in pictures(vae, size):
                 rows += _compare(vae, latents, axis, picture)
     if options.json:
         document = {"exact_halo": [halo, temporal_halo], "rows": [asdict(row) for row in rows]}
@@ -211,7 +211,7 @@ def _whole(vae: AutoencoderKLLTXVideo, latents: Tensor) -> Tensor:
     return pixels[0].cpu()
 
 
-def _pictures(vae: AutoencoderKLLTXVideo, size: tuple[int, int, int]) -> Iterator[tuple[str, Tensor]]:
+def pictures(vae: AutoencoderKLLTXVideo, size: tuple[int, int, int]) -> Iterator[tuple[str, Tensor]]:
     """Normalised latents ``[1, C, *size]`` of a smooth moving picture, and as many random ones."""
     ratios, device = _ratios(vae), vae.device
     mean, std = _statistics(vae)
@@ -242,13 +242,13 @@ def _ratios(vae: AutoencoderKLLTXVideo) -> Ratios:
     return Ratios(time=vae.temporal_compression_ratio, space=vae.spatial_compression_ratio)
 
 
-def _load(name: str) -> AutoencoderKLLTXVideo:
+def load(name: str) -> AutoencoderKLLTXVideo:
     from ltx_ray.models.checkpoint import resolve
 
     return resolve(name).load_vae(torch.float32, "cpu")
 
 
-def _random_vae() -> AutoencoderKLLTXVideo:
+def random_vae() -> AutoencoderKLLTXVideo:
     torch.manual_seed(0)
     options: dict[str, Any] = {
         "latent_channels": 16,

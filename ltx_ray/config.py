@@ -8,9 +8,9 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ltx_ray.errors import ConfigError
 
@@ -18,13 +18,39 @@ from ltx_ray.errors import ConfigError
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @classmethod
+    def checked(cls, **values: Any) -> Self:
+        """A section of these values. Raises ConfigError, in words for a person, for impossible ones."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise ConfigError(_explain(error, None)) from error
+
+
+class LoraConfig(_Section):
+    """A LoRA file that is added to the transformer's weights."""
+
+    path: str  # a .safetensors file; path or fsspec URL
+    weight: float = Field(1.0, ge=-10, le=10)
+
 
 class ModelConfig(_Section):
-    """Which checkpoint, and how it is loaded."""
+    """Which checkpoint, what is added to it, and how it is loaded."""
 
     name: str = "tiny"  # "tiny", a folder, or a hub id; "@revision" may follow a hub id
     preset: str | None = None  # a name of ltx_ray/models/presets.py; None: found by the checkpoint
     dtype: Literal["float32", "bfloat16"] | None = None  # of the weights; None: the preset's
+    audio_adapter: str | None = None  # file, folder or URL of an audio adapter; None: sound drives nothing
+    lora: tuple[LoraConfig, ...] = ()  # fused in this order; a path alone has the weight 1
+    quantization: Literal["none", "fp8", "int8"] = "none"  # of transformer and text encoder, weights only
+
+    @field_validator("lora", mode="before")
+    @classmethod
+    def _paths(cls, value: Any) -> Any:
+        entries = [value] if isinstance(value, str | dict) else value
+        if not isinstance(entries, list | tuple):
+            return value
+        return tuple({"path": entry} if isinstance(entry, str) else entry for entry in entries)
 
 
 class SamplingConfig(_Section):
@@ -33,12 +59,14 @@ class SamplingConfig(_Section):
     num_inference_steps: int | None = Field(None, ge=1, le=1000)
     sigmas: tuple[float, ...] | None = None  # explicit noise levels, falling, final (not shifted again)
     guidance_scale: float | None = Field(None, ge=0, le=100)
+    audio_guidance_scale: float = Field(1.0, ge=0, le=100)  # 1: none; acts on shots with audio
     rope: Literal["uniform", "causal"] | None = None  # times of latents: 0, 8, 16 .. or 0, 1, 9 ..
     chunk_size: int = Field(121, ge=9, le=2049)  # frames per chunk
     overlap_frames: int = Field(24, ge=0, le=1024)  # frames shared by neighbouring chunks
     overlap_strength: float = Field(0.5, ge=0, le=1)  # 1: the tail is kept as it is while denoising
     adain_factor: float = Field(0.25, ge=0, le=1)  # 1: statistics of chunk 0 are matched exactly
     image_strength: float = Field(1.0, ge=0, le=1)  # how firmly the first frame's image holds
+    coherence_guidance: float = Field(0.0, ge=0, le=10)  # how far seams are steered to be smooth; 0: off
     latents_dtype: Literal["float32", "bfloat16"] = "float32"  # stored between chunks
 
     @model_validator(mode="after")
@@ -63,6 +91,7 @@ class DecodingConfig(_Section):
     ramp: int = Field(64, ge=0, le=1024)  # pixels over which neighbouring tiles are blended
     ramp_frames: int = Field(8, ge=0, le=256)  # frames over which neighbouring slabs are blended
     tile_size: int | None = Field(None, ge=64, le=16384)  # pixels of a decoded tile; None: by the budget
+    tile_overlap: int | None = Field(None, ge=0, le=4096)  # pixels; sets halo and ramp; None: these do
     slab_frames: int = Field(128, ge=16, le=4096)  # at most so many frames are decoded together
     tile_bytes: int | None = Field(None, ge=2**20)  # for a tile's activations; None: 2 GiB, 16 GiB on a GPU
     decode_timestep: float | None = Field(None, ge=0, le=1)  # None: the preset's

@@ -10,10 +10,17 @@ from functools import cached_property
 from typing import Any
 
 from ltx_ray.config import RenderConfig, config_hash
-from ltx_ray.decoding.budget import decoder_bytes_per_cell
+from ltx_ray.decoding.budget import DEFAULT_TILE_BYTES, decoder_bytes_per_cell
 from ltx_ray.errors import ConfigError, StorageError
 from ltx_ray.models.checkpoint import resolve
 from ltx_ray.models.presets import Sampling, find_preset, resolve_sampling
+from ltx_ray.models.weight_files import (
+    adapter_url,
+    check_adapter_fits,
+    check_lora,
+    read_weights,
+    weights_hash,
+)
 from ltx_ray.planning.chunks import ChunkSettings
 from ltx_ray.planning.geometry import Ratios
 from ltx_ray.planning.plan import PlanSettings
@@ -22,9 +29,6 @@ from ltx_ray.storage import Store
 from ltx_ray.version import __version__
 
 _RUN_FILE = "run.json"
-# Where the config names no budget: several decoders share a CPU's memory; a 4K tile of fewer than about
-# 24 x 24 cells decodes its halo more than its core, and cards that decode 4K have 24 GB and more.
-_TILE_BYTES = {"cpu": 2 * 2**30, "cuda": 16 * 2**30}
 _DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
 
 
@@ -40,6 +44,8 @@ class RunSpec:
     sampling: Sampling
     ratios: Ratios
     bytes_per_cell: int  # of the decoder's activations, for one latent cell
+    adapter_hash: str | None  # SHA-256 of the audio adapter's file
+    lora_hashes: tuple[str, ...]  # likewise, of each LoRA
     device: str  # "cpu" or "cuda": of the stages that hold a part of the model
     version: str = __version__
 
@@ -48,6 +54,16 @@ class RunSpec:
         """Resolve the model and its preset. Raises ModelError or ConfigError."""
         checkpoint = resolve(config.model.name)
         sampling = resolve_sampling(config, find_preset(checkpoint, config.model.preset))
+        adapter = config.model.audio_adapter
+        if adapter is not None:
+            check_adapter_fits(adapter, checkpoint.transformer_config())
+        elif config.sampling.audio_guidance_scale != 1:
+            raise ConfigError(
+                f"sampling.audio_guidance_scale is {config.sampling.audio_guidance_scale:g}, but the run has "
+                "no audio adapter that it could guide: set model.audio_adapter"
+            )
+        for lora in config.model.lora:
+            check_lora(read_weights(lora.path, "the LoRA"), lora.path)
         return cls(
             out=out,
             config=config,
@@ -57,6 +73,8 @@ class RunSpec:
             sampling=sampling,
             ratios=checkpoint.ratios(),
             bytes_per_cell=decoder_bytes_per_cell(checkpoint.vae_config(), _DTYPE_BYTES[sampling.dtype]),
+            adapter_hash=weights_hash(adapter_url(adapter), "the audio adapter") if adapter else None,
+            lora_hashes=tuple(weights_hash(lora.path, "the LoRA") for lora in config.model.lora),
             device=device,
         )
 
@@ -65,7 +83,16 @@ class RunSpec:
         """All that decides the bytes of the videos, as plain data: config, model, profile."""
         content = self.config.content()
         # A model is what its files are, wherever they lie.
-        content["model"] = {"hash": self.model_hash, "dtype": self.sampling.dtype}
+        content["model"] = {
+            "hash": self.model_hash,
+            "dtype": self.sampling.dtype,
+            "quantization": self.config.model.quantization,
+            "audio_adapter": self.adapter_hash,
+            "lora": [
+                [digest, lora.weight]
+                for digest, lora in zip(self.lora_hashes, self.config.model.lora, strict=True)
+            ],
+        }
         content["sampling"] |= asdict(self.sampling)
         content["device"] = {"kind": self.device, "threads": self.config.device.threads}
         plain: dict[str, Any] = json.loads(json.dumps(content))
@@ -78,24 +105,18 @@ class RunSpec:
 
     def plan_settings(self) -> PlanSettings:
         """What planning has to know."""
-        decoding = self.config.decoding
         return PlanSettings(
             chunks=ChunkSettings(
                 chunk_size=self.config.sampling.chunk_size, overlap_frames=self.config.sampling.overlap_frames
             ),
-            tiles=TileSettings(
-                halo=decoding.halo,
-                temporal_halo=decoding.temporal_halo,
-                ramp=decoding.ramp,
-                ramp_frames=decoding.ramp_frames,
-                tile_size=decoding.tile_size,
-                slab_frames=decoding.slab_frames,
-                tile_bytes=decoding.tile_bytes or _TILE_BYTES[self.device],
-                bytes_per_cell=self.bytes_per_cell,
+            tiles=TileSettings.of(
+                self.config.decoding, self.ratios, self.bytes_per_cell, DEFAULT_TILE_BYTES[self.device]
             ),
             ratios=self.ratios,
             num_inference_steps=self.sampling.num_inference_steps,
             guidance_scale=self.sampling.guidance_scale,
+            audio_guidance_scale=self.config.sampling.audio_guidance_scale,
+            hears=self.adapter_hash is not None,
         )
 
 

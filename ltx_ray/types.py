@@ -54,6 +54,10 @@ class Shot:
     seed: int  # 0 <= seed < 2**53
     num_inference_steps: int | None  # None: the preset's
     guidance_scale: float | None  # None: the preset's
+    audio_guidance_scale: float | None  # None: the run's; acts where the shot has audio
+    coherence_guidance: float | None  # None: the run's
+    chunk_size: int | None  # frames; None: the run's
+    overlap_frames: int | None  # None: the run's
     audio: str | None  # URL or absolute path of a file with sound
     audio_start_s: float  # second of the audio file at which the video starts
     image: str | None  # URL or absolute path of the first frame's image

@@ -26,6 +26,10 @@ def shot_of(num_frames: int = 121, width: int = 768, height: int = 512, **change
         "seed": 7,
         "num_inference_steps": None,
         "guidance_scale": None,
+        "audio_guidance_scale": None,
+        "coherence_guidance": None,
+        "chunk_size": None,
+        "overlap_frames": None,
         "audio": None,
         "audio_start_s": 0.0,
         "image": None,
@@ -39,7 +43,12 @@ def shot_of(num_frames: int = 121, width: int = 768, height: int = 512, **change
 
 
 def settings_of(
-    chunk_size: int = 121, overlap_frames: int = 24, guidance_scale: float = 3.0, **tiles: Any
+    chunk_size: int = 121,
+    overlap_frames: int = 24,
+    guidance_scale: float = 3.0,
+    audio_guidance_scale: float = 1.0,
+    hears: bool = False,
+    **tiles: Any,
 ) -> PlanSettings:
     """The settings of a run, small in what is not given."""
     values: dict[str, Any] = {
@@ -58,6 +67,8 @@ def settings_of(
         ratios=LTX,
         num_inference_steps=40,
         guidance_scale=guidance_scale,
+        audio_guidance_scale=audio_guidance_scale,
+        hears=hears,
     )
 
 

@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 import time
+import wave
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pyarrow.parquet as pq
 
@@ -116,3 +118,16 @@ def committed_chunks(out: Path) -> Counter[tuple[str, int]]:
         for record in read_records(Store(str(out)))
         if isinstance(record, ArtefactRecord) and record.key.stage is Stage.DENOISE
     )
+
+
+def write_beeps(path: Path, seconds: float, rate: int = 22_050) -> Path:
+    """A WAV file, 16 bit, mono: a click at each second."""
+    samples = np.zeros(round(seconds * rate), np.int16)
+    for second in range(int(seconds)):
+        samples[second * rate : second * rate + 200] = 20_000
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(samples.tobytes())
+    return path

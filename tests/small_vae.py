@@ -38,6 +38,40 @@ RELEASED: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
+# Encoders of the released checkpoints, from the same places; 0.9.1 has that of 0.9.0.
+RELEASED_ENCODERS: Mapping[str, Mapping[str, Any]] = {
+    "0.9.0": {
+        "block_out_channels": (128, 256, 512, 512),
+        "down_block_types": ("LTXVideoDownBlock3D",) * 4,
+        "layers_per_block": (4, 3, 3, 3, 4),
+        "spatio_temporal_scaling": (True, True, True, False),
+        "downsample_type": ("conv",) * 4,
+    },
+    "0.9.5": {
+        "block_out_channels": (128, 256, 512, 1024, 2048),
+        "down_block_types": ("LTXVideo095DownBlock3D",) * 4,
+        "layers_per_block": (4, 6, 6, 2, 2),
+        "spatio_temporal_scaling": (True, True, True, True),
+        "downsample_type": ("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
+        "spatial_compression_ratio": 32,
+        "temporal_compression_ratio": 8,
+    },
+}
+
+# The same kinds of encoder, narrow and shallow.
+SMALL_ENCODERS: Mapping[str, Mapping[str, Any]] = {
+    "0.9.0": {
+        **RELEASED_ENCODERS["0.9.0"],
+        "block_out_channels": (8, 16, 16, 16),
+        "layers_per_block": (1, 1, 1, 1, 1),
+    },
+    "0.9.5": {
+        **RELEASED_ENCODERS["0.9.5"],
+        "block_out_channels": (8, 16, 16, 32, 32),
+        "layers_per_block": (1, 1, 1, 1, 1),
+    },
+}
+
 # The same kinds of decoder, narrow and shallow: exact halos of 10, 7 and 7 cells.
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "0.9.0": {

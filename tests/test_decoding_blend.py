@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planned import shot_of
 
 from ltx_ray.decoding.blend import Canvas, blend_float, blend_frame, blend_slab, ramp_weights, split_tail
 from ltx_ray.errors import LtxRayError
 from ltx_ray.planning.geometry import Ratios, frame_for, frames_of
 from ltx_ray.planning.tiles import TileSettings, plan_slabs
-from ltx_ray.types import PromptSpan, Shot, Slab
+from ltx_ray.types import Slab
 
 LATENTS, ROWS, COLUMNS = 7, 5, 8
 HEIGHT, WIDTH = ROWS * 32, COLUMNS * 32
@@ -144,28 +145,8 @@ def test_frames_come_one_by_one_and_do_not_share_memory() -> None:
 
 
 def test_the_canvas_is_the_centre_of_what_the_model_makes() -> None:
-    shot = Shot(
-        id="a",
-        prompts=(PromptSpan(at_s=0.0, text="a"),),
-        negative_prompt="",
-        num_frames=9,
-        fps=24.0,
-        width=250,
-        height=90,
-        seed=0,
-        num_inference_steps=None,
-        guidance_scale=None,
-        audio=None,
-        audio_start_s=0.0,
-        image=None,
-        priority=0,
-        tags=(),
-        row=1,
-        input="{}",
-        fingerprint="",
-    )
     frame = frame_for(9, 250, 90, Ratios())
-    assert Canvas.of(frame, shot) == Canvas(left=3, top=3, width=250, height=90)
+    assert Canvas.of(frame, shot_of(9, 250, 90)) == Canvas(left=3, top=3, width=250, height=90)
 
 
 def test_a_missing_tile_or_tail_is_told() -> None:

@@ -1,36 +1,12 @@
 """The estimate of a decoder's memory holds against what real decodes allocate."""
 
-import weakref
-from typing import Any
-
 import pytest
 import torch
+from allocations import Allocations
 from diffusers import AutoencoderKLLTXVideo
 from small_vae import RELEASED, SMALL, small_vae
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from ltx_ray.decoding.budget import decoder_bytes_per_cell
-
-
-class _Allocations(TorchDispatchMode):
-    """Counts the bytes of all tensors that are alive, as a device's allocator would."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._live: dict[int, int] = {}
-        self.peak = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
-                storage = leaf.untyped_storage()
-                if storage._cdata not in self._live:
-                    self._live[storage._cdata] = storage.nbytes()
-                    weakref.finalize(storage, self._live.pop, storage._cdata)
-        self.peak = max(self.peak, sum(self._live.values()))
-        return result
 
 
 def _peak_per_cell(vae: AutoencoderKLLTXVideo, device: str, latents: int, cells: int) -> float:
@@ -39,7 +15,7 @@ def _peak_per_cell(vae: AutoencoderKLLTXVideo, device: str, latents: int, cells:
     timestep = None
     if vae.config.timestep_conditioning:
         timestep = torch.zeros(1, device=device, dtype=vae.dtype)
-    with torch.inference_mode(), _Allocations() as allocations:
+    with torch.inference_mode(), Allocations() as allocations:
         vae.decode(block, timestep, return_dict=False)
     return allocations.peak / (latents * cells * cells)
 

@@ -48,6 +48,11 @@ def test_only_a_prompt_is_required_and_defaults_come_from_the_config():
         ("seed", "9007199254740991", 2**53 - 1),
         ("fps", " 23.976 ", 23.976),
         ("guidance_scale", 0, 0.0),
+        ("audio_guidance_scale", "3.5", 3.5),
+        ("coherence_guidance", 0, 0.0),
+        ("chunk_size", "241", 241),
+        ("overlap_frames", 0.0, 0),
+        ("overlap_frames", 112, 112),
         ("id", 12, "12"),
         ("id", "CON", "CON"),
         ("priority", "-1000", -1000),
@@ -113,6 +118,14 @@ def test_a_prompt_schedule_is_kept_in_order(cell):
         ("seed", 2**53, "at most 9007199254740991"),
         ("num_inference_steps", 1001, "at most 1000"),
         ("guidance_scale", 101, "at most 100"),
+        ("audio_guidance_scale", 100.5, "at most 100"),
+        ("audio_guidance_scale", -1, "at least 0"),
+        ("coherence_guidance", 11, "at most 10"),
+        ("chunk_size", 8, "at least 9"),
+        ("chunk_size", 2050, "at most 2049"),
+        ("chunk_size", 33.5, "whole number"),
+        ("overlap_frames", -1, "at least 0"),
+        ("overlap_frames", 1025, "at most 1024"),
         ("audio_start_s", -0.1, "at least 0"),
         ("audio", "a\0.wav", "control"),
         ("image", "", "empty"),
@@ -171,6 +184,31 @@ def test_every_problem_of_a_row_is_in_one_message():
     assert "seconds, num_frames: give one" in str(caught)
 
 
+@pytest.mark.parametrize(
+    ("values", "fields", "words"),
+    [
+        ({"chunk_size": 32}, ("chunk_size",), "got 24 of 32"),
+        ({"overlap_frames": 113}, ("overlap_frames",), "got 113 of 121"),
+        ({"chunk_size": 65, "overlap_frames": 57}, ("chunk_size", "overlap_frames"), "got 57 of 65"),
+    ],
+)
+def test_a_chunk_must_have_room_for_new_frames_beside_the_overlap(values, fields, words):
+    caught = error(**values)
+    assert caught.fields == fields
+    assert words in str(caught)
+    assert "overlap_frames must leave at least 9 new frames in a chunk" in str(caught)
+
+
+def test_chunks_that_the_config_and_the_row_make_together_are_judged_together():
+    assert shot(chunk_size=33).chunk_size == 33
+    assert (shot(chunk_size=65, overlap_frames=56).chunk_size, shot().chunk_size) == (65, None)
+    config = RenderConfig.load(overrides=("sampling.chunk_size=241", "sampling.overlap_frames=48"))
+    assert shot(config=config, overlap_frames=120).overlap_frames == 120
+    assert "got 48 of 56" in str(error(config, chunk_size=56))
+    # A column that is wrong by itself is told once.
+    assert error(chunk_size="x", overlap_frames=500).fields == ("chunk_size",)
+
+
 def test_a_bad_default_is_told_as_the_configs():
     config = RenderConfig.load(overrides=("defaults.width=511",))
     assert "a default of the config" in str(error(config))
@@ -217,7 +255,8 @@ def test_the_fingerprint_changes_with_the_content_and_with_nothing_else():
     changes = {
         "prompt": "a dog", "negative_prompt": "x", "num_frames": 120, "fps": 25, "width": 640, "height": 480,
         "seed": 4, "num_inference_steps": 9, "guidance_scale": 2, "audio": "a", "image": "a",
-        "audio_start_s": 1,
+        "audio_start_s": 1, "audio_guidance_scale": 2, "coherence_guidance": 0.5, "chunk_size": 97,
+        "overlap_frames": 32,
     }  # fmt: skip
     prints = {shot(**{"id": "a", "seed": 3, name: value}).fingerprint for name, value in changes.items()}
     assert len(prints | {plain.fingerprint}) == len(changes) + 1

@@ -147,6 +147,40 @@ def test_the_cost_of_a_chunk_is_its_tokens_times_passes_times_steps(
     assert task.cost == (chunk.length + chunk.tail) * 16 * 24 * passes * 10
 
 
+@pytest.mark.parametrize(
+    ("hears", "audio", "run", "shot", "passes"),
+    [
+        (True, "a.wav", 2.0, None, 3),
+        (True, "a.wav", 1.0, 2.0, 3),
+        (True, "a.wav", 2.0, 1.0, 2),
+        (True, "a.wav", 1.0, None, 2),
+        (True, "a.wav", 2.0, 0.0, 3),
+        (True, None, 2.0, None, 2),
+        (False, "a.wav", 2.0, 2.0, 2),
+    ],
+)
+def test_audio_guidance_costs_a_pass_where_a_model_that_hears_has_something_to_hear(
+    hears: bool, audio: str | None, run: float, shot: float | None, passes: int
+) -> None:
+    settings = settings_of(audio_guidance_scale=run, hears=hears)
+    plan = plan_shot(shot_of(200, audio=audio, audio_guidance_scale=shot), settings)
+    chunk, task = plan.chunks[1], plan.tasks[2]
+    assert task.cost == (chunk.length + chunk.tail) * 16 * 24 * passes * 40
+
+
+@pytest.mark.parametrize(
+    ("own", "effective"),
+    [({"chunk_size": 65}, (65, 24)), ({"overlap_frames": 48}, (121, 48)), ({"overlap_frames": 0}, (121, 0))],
+)
+def test_a_shot_may_have_chunks_of_its_own(own: dict[str, int], effective: tuple[int, int]) -> None:
+    assert plan_shot(shot_of(360, **own), settings_of()).chunks == (
+        plan_shot(shot_of(360), settings_of(*effective)).chunks
+    )
+    assert (
+        plan_shot(shot_of(360, **own), settings_of()).chunks != plan_shot(shot_of(360), settings_of()).chunks
+    )
+
+
 def test_a_shot_that_cannot_be_planned_says_why() -> None:
     with pytest.raises(UserError, match="width must be even"):
         plan_shot(shot_of(9, 63, 64), settings_of())

@@ -1,7 +1,6 @@
 """Bad input gets a clear error and costs itself only; what was asked is exactly what is written."""
 
 import json
-import wave
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from runs import PATIENCE, command, finish, manifest_rows, render_here, start, write_manifest
+from runs import PATIENCE, command, finish, manifest_rows, render_here, start, write_beeps, write_manifest
 
 from jobs.validate import validate
 from ltx_ray.checkpoints import tiny_path
@@ -18,19 +17,6 @@ from ltx_ray.errors import ConfigError, LtxRayError, ManifestError, ModelError
 from ltx_ray.media.probe import probe_video
 
 SMALL = {"prompt": "a red circle", "width": 64, "height": 64, "num_frames": 9}
-
-
-def write_beeps(path: Path, seconds: float, rate: int = 22_050) -> Path:
-    """A WAV file, 16 bit, mono: a click at each second."""
-    samples = np.zeros(round(seconds * rate), np.int16)
-    for second in range(int(seconds)):
-        samples[second * rate : second * rate + 200] = 20_000
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(samples.tobytes())
-    return path
 
 
 def pixels_of(video: Path) -> np.ndarray:

@@ -6,11 +6,14 @@ import pytest
 import torch
 
 from ltx_ray.errors import BadResultError, LtxRayError
+from ltx_ray.models.audio.alignment import AudioTrack
 from ltx_ray.payload import pack, unpack
 from ltx_ray.sampling.carriers import ChunkLatents, Conditioning
 
 
-def conditioning(image: torch.Tensor | None, columns: int = 4) -> Conditioning:
+def conditioning(
+    image: torch.Tensor | None, columns: int = 4, audio: AudioTrack | None = None
+) -> Conditioning:
     return Conditioning(
         prompt_embeds=torch.randn(2, 8, 6).to(torch.bfloat16),
         prompt_mask=torch.rand(2, 8) > 0.5,
@@ -20,6 +23,7 @@ def conditioning(image: torch.Tensor | None, columns: int = 4) -> Conditioning:
         rows=3,
         columns=columns,
         fps=23.976,
+        audio=audio,
     )
 
 
@@ -34,6 +38,18 @@ def test_conditioning_comes_back_from_bytes_as_it_was(image: torch.Tensor | None
             assert ours.dtype == theirs.dtype, field.name
         else:
             assert ours == theirs, field.name
+
+
+def test_sound_comes_back_from_bytes_with_its_clock() -> None:
+    track = AudioTrack(tokens=torch.randn(1, 7, 5), start_s=-1.03, tokens_per_second=37.5)
+    back = Conditioning.from_tensors(unpack(pack(conditioning(None, audio=track).to_tensors()))).audio
+    assert back is not None
+    assert torch.equal(back.tokens, track.tokens)
+    assert (back.start_s, back.tokens_per_second) == (-1.03, 37.5)
+    tensors = conditioning(None, audio=track).to_tensors()
+    del tensors["audio_clock"]
+    with pytest.raises(BadResultError, match="named audio_clock"):
+        Conditioning.from_tensors(tensors)
 
 
 def test_an_image_of_another_size_is_refused() -> None:

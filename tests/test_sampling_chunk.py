@@ -6,13 +6,14 @@ from itertools import pairwise
 import pytest
 import torch
 from diffusers import LTXVideoTransformer3DModel
+from planned import shot_of
 
 from ltx_ray.errors import BadResultError, LtxRayError
 from ltx_ray.payload import pack, unpack
 from ltx_ray.planning.chunks import ChunkSettings, plan_chunks
 from ltx_ray.planning.geometry import Ratios
 from ltx_ray.sampling.chunk import ChunkLatents, Conditioning, SamplingSettings, denoise_chunk
-from ltx_ray.types import Chunk, PromptSpan, Shot
+from ltx_ray.types import Chunk, PromptSpan
 
 RATIOS = Ratios(8, 32)
 SCHEDULER = {"shift": 1.0}
@@ -21,10 +22,12 @@ SETTINGS = SamplingSettings(
     sigmas=(1.0, 0.6, 0.3),
     num_inference_steps=0,
     guidance_scale=2.0,
+    audio_guidance_scale=1.0,
     rope="causal",
     overlap_strength=0.5,
     adain_factor=0.25,
     image_strength=1.0,
+    coherence_guidance=0.0,
     latents_dtype="float32",
     ratios=RATIOS,
     device="cpu",
@@ -67,25 +70,12 @@ def image() -> torch.Tensor:
 
 
 def chunks_of(latents: int, chunk_size: int, overlap_frames: int) -> tuple[Chunk, ...]:
-    shot = Shot(
-        id="shot",
+    shot = shot_of(
+        8 * latents - 7,
+        32 * COLUMNS,
+        32 * ROWS,
         prompts=(PromptSpan(0.0, "a"), PromptSpan(3.0, "b")),
-        negative_prompt="",
-        num_frames=8 * latents - 7,
-        fps=24.0,
-        width=32 * COLUMNS,
-        height=32 * ROWS,
         seed=5,
-        num_inference_steps=None,
-        guidance_scale=None,
-        audio=None,
-        audio_start_s=0.0,
-        image=None,
-        priority=0,
-        tags=(),
-        row=1,
-        input="{}",
-        fingerprint="",
     )
     return plan_chunks(
         shot, latents, ChunkSettings(chunk_size=chunk_size, overlap_frames=overlap_frames), RATIOS

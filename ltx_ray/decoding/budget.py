@@ -1,9 +1,15 @@
 """How much memory a tile needs while it is decoded, known before anything is loaded."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ltx_ray.decoding.layers import Kind, Layer, decoder_layers
+
+# A tile's activations where nobody names a budget, by the kind of device: several decoders share a CPU's
+# memory; a 4K tile of fewer than about 24 x 24 cells decodes its halo more than its core, and cards that
+# decode 4K have 24 GB and more.
+DEFAULT_TILE_BYTES: Mapping[str, int] = MappingProxyType({"cpu": 2 * 2**30, "cuda": 16 * 2**30})
 
 _FLOAT32_BYTES = 4
 

@@ -7,6 +7,7 @@ the shot, never the tile; a tile takes its crop.
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -77,6 +78,15 @@ class InjectedNoise(TorchFunctionMode):
         rows = slice(self._y.in_start * scale, self._y.in_stop * scale)
         columns = slice(self._x.in_start * scale, self._x.in_stop * scale)
         return field[rows, columns].to(device=device, dtype=dtype)
+
+
+def injected_noise(
+    vae_config: Mapping[str, Any], seed: int | None, rows: int, columns: int, y: Interval, x: Interval
+) -> AbstractContextManager[object]:
+    """``InjectedNoise`` where the decoder of ``vae_config`` adds noise inside, and it has a seed."""
+    if seed is None or not any(vae_config["decoder_inject_noise"]):
+        return nullcontext()
+    return InjectedNoise(seed, rows, columns, y, x)
 
 
 def _draw(shape: tuple[int, ...], *key: object) -> Tensor:

@@ -1,6 +1,5 @@
 """One tile of a slab: latents in, the tile's own pixels out."""
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ltx_ray.decoding.noise import InjectedNoise, decode_noise
+from ltx_ray.decoding.noise import decode_noise, injected_noise
 from ltx_ray.errors import BadResultError, LtxRayError, ModelError
 from ltx_ray.planning.geometry import Ratios, frames_of
 from ltx_ray.types import Interval, Slab, Tile
@@ -60,7 +59,7 @@ def decode_tile(
     if vae.config.timestep_conditioning:
         block = _noised(block, t, y, x, settings)
         timestep = torch.tensor([settings.decode_timestep], device=settings.device, dtype=vae.dtype)
-    with _injected_noise(vae, y, x, settings):
+    with injected_noise(vae.config, settings.seed, settings.rows, settings.columns, y, x):
         pixels: Tensor = vae.decode(block.to(vae.dtype), timestep, return_dict=False)[0][0]
     _check_size(pixels, t, y, x, settings.ratios)
     pixels = pixels[:, _used(t), _used(y), _used(x)].float()
@@ -97,14 +96,6 @@ def _noised(block: Tensor, t: Interval, y: Interval, x: Interval, settings: Deco
     ranges = [(axis.in_start, axis.in_stop) for axis in (t, y, x)]
     noise = decode_noise(settings.seed, block.shape[1], settings.columns, *ranges)
     return (1 - share) * block + share * noise.to(block.device)
-
-
-def _injected_noise(
-    vae: "AutoencoderKLLTXVideo", y: Interval, x: Interval, settings: DecodeSettings
-) -> AbstractContextManager[object]:
-    if not any(vae.config.decoder_inject_noise):
-        return nullcontext()
-    return InjectedNoise(settings.seed, settings.rows, settings.columns, y, x)
 
 
 def _check_size(pixels: Tensor, t: Interval, y: Interval, x: Interval, ratios: Ratios) -> None:

@@ -196,6 +196,18 @@ class Row(BaseModel):
         None, description="a whole number from 1 to 1000"
     )
     guidance_scale: Annotated[float | None, _real(0, 100)] = Field(None, description="a number from 0 to 100")
+    audio_guidance_scale: Annotated[float | None, _real(0, 100)] = Field(
+        None, description="a number from 0 to 100"
+    )
+    coherence_guidance: Annotated[float | None, _real(0, 10)] = Field(
+        None, description="a number from 0 to 10"
+    )
+    chunk_size: Annotated[int | None, _whole(9, 2049)] = Field(
+        None, description="a whole number of frames from 9 to 2049"
+    )
+    overlap_frames: Annotated[int | None, _whole(0, 1024)] = Field(
+        None, description="a whole number of frames from 0 to 1024, leaving 9 new ones in a chunk"
+    )
     audio: Annotated[str | None, _text(4096, control=False)] = Field(None, description=_PATH)
     audio_start_s: Annotated[float | None, _real(0)] = Field(
         None, description="a number of seconds, 0 or more"

@@ -20,6 +20,10 @@ _CONTENT = (  # the fields that decide what the video shows
     "seed",
     "num_inference_steps",
     "guidance_scale",
+    "audio_guidance_scale",
+    "coherence_guidance",
+    "chunk_size",
+    "overlap_frames",
     "audio",
     "audio_start_s",
     "image",
@@ -93,7 +97,19 @@ def _cross_check(row: Row, config: RenderConfig, wrong: set[str]) -> list[Proble
         allowed_pixels = f"{config.limits.max_pixels:,} pixels together (limits.max_pixels of the config)"
         text = f"width, height: must be at most {allowed_pixels}, got {got}"
         problems.append(Problem(("width", "height"), text))
+    if not wrong & {"chunk_size", "overlap_frames"}:
+        problems += _check_chunks(row, config)
     return problems
+
+
+def _check_chunks(row: Row, config: RenderConfig) -> list[Problem]:
+    given = tuple(name for name in ("chunk_size", "overlap_frames") if getattr(row, name) is not None)
+    size = config.sampling.chunk_size if row.chunk_size is None else row.chunk_size
+    overlap = config.sampling.overlap_frames if row.overlap_frames is None else row.overlap_frames
+    if not given or overlap < size - 8:
+        return []
+    text = f"must leave at least 9 new frames in a chunk, got {overlap} of {size}"
+    return [Problem(given, f"{', '.join(given)}: overlap_frames {text} {allowed(given[-1])}")]
 
 
 def _check_length(row: Row, max_frames: int) -> list[Problem]:

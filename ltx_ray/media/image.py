@@ -56,11 +56,16 @@ def read_image(url: str, width: int, height: int) -> NDArray[np.uint8]:
     if width < 1 or height < 1:
         raise MediaError(f"an image must be read at a size of at least 1x1 pixels, got {width}x{height}")
     with _opened(_read(url), url) as image:
-        upright = _rgb(ImageOps.exif_transpose(image), url)
-        covered = upright.resize(
-            (width, height), Image.Resampling.LANCZOS, box=_centre(*upright.size, width, height)
-        )
-        return np.array(covered, np.uint8)
+        return fit_image(image, width, height, url)
+
+
+def fit_image(image: Image.Image, width: int, height: int, name: str = "the image") -> NDArray[np.uint8]:
+    """An opened image as ``read_image`` makes it; ``name`` is for messages. Raises MediaError."""
+    upright = _rgb(ImageOps.exif_transpose(image), name)
+    covered = upright.resize(
+        (width, height), Image.Resampling.LANCZOS, box=_centre(*upright.size, width, height)
+    )
+    return np.array(covered, np.uint8)
 
 
 def _centre(from_width: int, from_height: int, width: int, height: int) -> tuple[float, float, float, float]:

@@ -148,7 +148,7 @@ class SegmentWriter:
     def _start(self, encoding: EncodingConfig) -> VideoStream:
         height, width, _ = self._shape
         keyint = max(1, round(encoding.keyframe_seconds * self._rate))
-        # cpu-independent: x264's AVX2 code for macroblock trees reads memory that nobody wrote where the width
+        # cpu-independent: x264's AVX2 code for macroblock trees reads what nobody wrote, where the width
         # is no multiple of 64 or so; the same frames gave other bytes from process to process.
         options = {
             "crf": str(encoding.crf),

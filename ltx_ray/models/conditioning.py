@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ltx_ray.models.autoencoders.band_encoding import encode_in_bands
+
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLLTXVideo
     from transformers import PreTrainedTokenizerBase, T5EncoderModel
@@ -34,17 +36,33 @@ def encode_prompts(
     return torch.cat(embeds), torch.cat(masks)
 
 
-@torch.no_grad()
-def encode_image(vae: "AutoencoderKLLTXVideo", image: npt.NDArray[np.uint8]) -> torch.Tensor:
+def encode_image(
+    vae: "AutoencoderKLLTXVideo", image: npt.NDArray[np.uint8], memory_budget: int | None = None
+) -> torch.Tensor:
     """Normalised latents [1, C, 1, h, w] (float32) of one RGB image [H, W, 3] (uint8).
 
     H and W must be multiples of the VAE's spatial ratio. As ``LTXI2VLongMultiPromptPipeline`` encodes its
-    ``cond_image``: the mode of the posterior, not a sample.
+    ``cond_image``: the mode of the posterior, not a sample. What does not fit ``memory_budget`` (bytes; None:
+    by the device) is encoded in bands, see ``encode_in_bands``.
     """
-    # In this order of operations, as VideoProcessor.preprocess: equal to the last bit.
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).float() / 255 * 2 - 1
-    frames = pixels.permute(2, 0, 1)[None, :, None].to(device=vae.device, dtype=vae.dtype)
-    latents: torch.Tensor = vae.encode(frames).latent_dist.mode().float()
+    return encode_video(vae, image[None], memory_budget)
+
+
+@torch.no_grad()
+def encode_video(
+    vae: "AutoencoderKLLTXVideo", frames: npt.NDArray[np.uint8], memory_budget: int | None = None
+) -> torch.Tensor:
+    """Normalised latents [1, C, T, h, w] (float32) of RGB frames [F, H, W, 3] (uint8), F = 8k + 1.
+
+    Otherwise as ``encode_image``. Raises UserError where the frames do not stand on the VAE's grid.
+    """
+    count, height, width, colours = frames.shape
+    pixels = torch.empty(1, colours, count, height, width, dtype=vae.dtype)
+    for index, frame in enumerate(frames):
+        # In this order of operations, as VideoProcessor.preprocess: equal to the last bit.
+        values = torch.from_numpy(np.ascontiguousarray(frame)).float() / 255 * 2 - 1
+        pixels[0, :, index] = values.permute(2, 0, 1)
+    latents = encode_in_bands(vae, pixels, memory_budget).float()
     mean, std = _statistics(vae, latents)
     scale: float = vae.config.scaling_factor
     return (latents - mean) * scale / std

@@ -20,6 +20,7 @@ CLASSES = {
 }
 _PIPELINES = (
     "LTXPipeline",
+    "LTXVideoPipeline",
     "LTXImageToVideoPipeline",
     "LTXConditionPipeline",
     "LTXI2VLongMultiPromptPipeline",

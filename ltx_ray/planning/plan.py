@@ -21,6 +21,8 @@ class PlanSettings:
     ratios: Ratios
     num_inference_steps: int  # of shots that name none
     guidance_scale: float
+    audio_guidance_scale: float
+    hears: bool  # whether the model has an audio adapter
 
 
 def plan_shot(shot: Shot, settings: PlanSettings) -> ShotPlan:
@@ -29,7 +31,7 @@ def plan_shot(shot: Shot, settings: PlanSettings) -> ShotPlan:
     Raises UserError or ConfigError where the shot's size cannot be planned.
     """
     frame = frame_for(shot.num_frames, shot.width, shot.height, settings.ratios)
-    chunks = plan_chunks(shot, frame.latents, settings.chunks, settings.ratios)
+    chunks = plan_chunks(shot, frame.latents, _chunk_settings(shot, settings.chunks), settings.ratios)
     slabs = plan_slabs(
         shot.num_frames, frame.latents, frame.rows, frame.columns, settings.tiles, settings.ratios
     )
@@ -47,11 +49,25 @@ def _denoise(shot: Shot, frame: Frame, chunk: Chunk, settings: PlanSettings) -> 
     needs = [Need(CONDITION)]
     if chunk.index:
         needs.append(Need(TaskKey(Stage.DENOISE, chunk.index - 1)))
-    guidance = settings.guidance_scale if shot.guidance_scale is None else shot.guidance_scale
-    passes = 1 if guidance == 1 else 2
+    passes = _passes(shot, settings)
     tokens = (chunk.length + chunk.tail) * frame.rows * frame.columns
     cost = tokens * passes * (shot.num_inference_steps or settings.num_inference_steps)
     return Task(key=TaskKey(Stage.DENOISE, chunk.index), needs=tuple(needs), work=chunk, cost=float(cost))
+
+
+def _chunk_settings(shot: Shot, settings: ChunkSettings) -> ChunkSettings:
+    """The run's, where the shot does not say otherwise."""
+    return ChunkSettings(
+        chunk_size=settings.chunk_size if shot.chunk_size is None else shot.chunk_size,
+        overlap_frames=settings.overlap_frames if shot.overlap_frames is None else shot.overlap_frames,
+    )
+
+
+def _passes(shot: Shot, settings: PlanSettings) -> int:
+    """Passes of the transformer in each step: one, and one for each guidance that acts."""
+    text = settings.guidance_scale if shot.guidance_scale is None else shot.guidance_scale
+    audio = settings.audio_guidance_scale if shot.audio_guidance_scale is None else shot.audio_guidance_scale
+    return 1 + (text != 1) + (audio != 1 and settings.hears and shot.audio is not None)
 
 
 def _decode(chunks: tuple[Chunk, ...], slab: Slab, tile: Tile) -> Task:

@@ -9,6 +9,7 @@ decoder makes one frame of a block's first latent, but the ratio's many of the s
 from dataclasses import dataclass
 from itertools import product
 
+from ltx_ray.config import DecodingConfig
 from ltx_ray.errors import ConfigError
 from ltx_ray.planning.geometry import Ratios, ceil_div, first_frame, latent_at
 from ltx_ray.types import Interval, Slab, Tile
@@ -26,6 +27,27 @@ class TileSettings:
     slab_frames: int  # at most so many frames are decoded together, halo apart
     tile_bytes: int  # budget for one tile's activations
     bytes_per_cell: int  # peak activation bytes of the decoder for one cell of one latent
+    largest_tile: int | None = None  # pixels of a decoded tile at most, beside the budget
+    trailing_halo: int | None = None  # latents of context after a slab; None: temporal_halo
+
+    @classmethod
+    def of(
+        cls, config: DecodingConfig, ratios: Ratios, bytes_per_cell: int, tile_bytes: int
+    ) -> "TileSettings":
+        """The config's, with ``tile_overlap`` worked out, and ``tile_bytes`` where it names no budget."""
+        halo, ramp = config.halo, config.ramp
+        if config.tile_overlap is not None:
+            halo, ramp = overlap_to_halo_and_ramp(config.tile_overlap, ratios.space)
+        return cls(
+            halo=halo,
+            temporal_halo=config.temporal_halo,
+            ramp=ramp,
+            ramp_frames=config.ramp_frames,
+            tile_size=config.tile_size,
+            slab_frames=config.slab_frames,
+            tile_bytes=config.tile_bytes or tile_bytes,
+            bytes_per_cell=bytes_per_cell,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +71,28 @@ def balanced(total: int, parts: int) -> list[tuple[int, int]]:
     return runs
 
 
+def overlap_to_halo_and_ramp(overlap: int, ratio: int) -> tuple[int, int]:
+    """``(halo in cells, ramp in pixels)`` of tiles of which two neighbours decode ``overlap`` pixels both.
+
+    Half of the overlap is the ramp over which they are blended (an even number of pixels), the rest is
+    context that lies half on either side of it. Tiles decode whole cells of ``ratio`` pixels, so what they
+    really share is the overlap rounded up to a multiple of 2 x ``ratio``. Raises ConfigError for a negative
+    overlap.
+    """
+    if overlap < 0:
+        raise ConfigError(f"the overlap of two tiles must be 0 pixels or more, got {overlap}")
+    ramp = overlap // 4 * 2
+    extend = ceil_div(overlap, 2 * ratio)
+    return extend - ceil_div(ramp // 2, ratio), ramp
+
+
+def smallest_tile_size(halo: int, ramp: int, ratio: int) -> int:
+    """Pixels within which a tile between two neighbours stays in any frame: its core, ramps and halos."""
+    least = max(ceil_div(ramp, ratio), 1)
+    # Cores of a balanced cut are almost up to twice as long as the least length that holds two ramps.
+    return (2 * (halo + ceil_div(ramp // 2, ratio)) + 2 * least - 1) * ratio
+
+
 def space_interval(core: tuple[int, int], cells: int, settings: TileSettings, ratios: Ratios) -> Interval:
     """The tile axis around the cells of ``core`` on an axis of ``cells`` cells."""
     ratio, half = ratios.space, settings.ramp // 2
@@ -68,6 +112,12 @@ def space_interval(core: tuple[int, int], cells: int, settings: TileSettings, ra
     )
 
 
+def whole_axis(cells: int, ratios: Ratios) -> Interval:
+    """An axis of ``cells`` cells that is not cut."""
+    stop = cells * ratios.space
+    return Interval(in_start=0, in_stop=cells, out_start=0, out_stop=stop, ramp_in=0, ramp_out=0, crop=0)
+
+
 def time_interval(core: tuple[int, int], latents: int, settings: TileSettings, ratios: Ratios) -> Interval:
     """The slab axis around the latents of ``core`` in a shot of ``latents`` latents."""
     half = settings.ramp_frames // 2
@@ -76,7 +126,8 @@ def time_interval(core: tuple[int, int], latents: int, settings: TileSettings, r
     out_start = first_frame(start, ratios) - (0 if first else half)
     out_stop = first_frame(stop, ratios) + (0 if last else half)
     in_start = max(latent_at(out_start, ratios) - settings.temporal_halo, 0)
-    in_stop = min(latent_at(out_stop - 1, ratios) + 1 + settings.temporal_halo, latents)
+    trailing = settings.temporal_halo if settings.trailing_halo is None else settings.trailing_halo
+    in_stop = min(latent_at(out_stop - 1, ratios) + 1 + trailing, latents)
     return Interval(
         in_start=in_start,
         in_stop=in_stop,
@@ -163,6 +214,8 @@ def _space_cuts(cells: int, settings: TileSettings, ratios: Ratios) -> list[_Cut
     cuts = [
         _cut([space_interval(core, cells, settings, ratios) for core in balanced(cells, n)]) for n in counts
     ]
+    if settings.largest_tile is not None:
+        cuts = [cut for cut in cuts if cut.longest * ratios.space <= settings.largest_tile]
     if settings.tile_size is None:
         return cuts
     size = max(settings.tile_size // ratios.space, 1)

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 
 from ltx_ray.errors import BadResultError, LtxRayError
+from ltx_ray.models.audio.alignment import AudioTrack
 from ltx_ray.planning.geometry import Ratios
 from ltx_ray.sampling.coordinates import Rope
 
@@ -25,6 +26,7 @@ class Conditioning:
     rows: int  # cells of the latent, top to bottom
     columns: int  # cells of the latent, left to right
     fps: float
+    audio: AudioTrack | None = None  # the shot's sound, encoded; at batch 1
 
     def __post_init__(self) -> None:
         if self.prompt_embeds.shape[:2] != self.prompt_mask.shape:
@@ -39,7 +41,7 @@ class Conditioning:
             )
 
     def to_tensors(self) -> Tensors:
-        """All fields as named tensors; the image only where there is one."""
+        """All fields as named tensors; image and audio only where there are any."""
         tensors = {
             "prompt_embeds": self.prompt_embeds,
             "prompt_mask": self.prompt_mask,
@@ -48,7 +50,13 @@ class Conditioning:
             "cells": torch.tensor([self.rows, self.columns]),
             "fps": torch.tensor(self.fps, dtype=torch.float64),
         }
-        return tensors if self.image is None else {**tensors, "image": self.image}
+        if self.image is not None:
+            tensors["image"] = self.image
+        if self.audio is not None:
+            tensors["audio"] = self.audio.tokens
+            clock = [self.audio.start_s, self.audio.tokens_per_second]
+            tensors["audio_clock"] = torch.tensor(clock, dtype=torch.float64)
+        return tensors
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> "Conditioning":
@@ -61,6 +69,7 @@ class Conditioning:
             negative_embeds=tensors["negative_embeds"],
             negative_mask=tensors["negative_mask"],
             image=tensors.get("image"),
+            audio=_track(tensors),
             rows=rows,
             columns=columns,
             fps=tensors["fps"].item(),
@@ -74,10 +83,12 @@ class SamplingSettings:
     sigmas: tuple[float, ...] | None  # explicit noise levels, final; None: by the scheduler
     num_inference_steps: int  # used where sigmas is None
     guidance_scale: float  # 1: no unconditional pass
+    audio_guidance_scale: float  # 1: no pass without audio
     rope: Rope
     overlap_strength: float  # 0: windows are not told of the one before; 1: its tail is kept as it is
     adain_factor: float  # 0: off; 1: statistics of chunk 0 are matched exactly
     image_strength: float  # 0: the image is not used; 1: the first latent is the image's
+    coherence_guidance: float  # 0: off; how far seams are steered towards smoothness at each step
     latents_dtype: Literal["float32", "bfloat16"]  # in which latents are stored between chunks
     ratios: Ratios
     device: str  # where the transformer is
@@ -105,6 +116,14 @@ class ChunkLatents:
         """What ``to_tensors`` named. Raises BadResultError if a part is missing."""
         _require(tensors, "final", "tail", "mean", "std")
         return cls(final=tensors["final"], tail=tensors["tail"], mean=tensors["mean"], std=tensors["std"])
+
+
+def _track(tensors: Mapping[str, torch.Tensor]) -> AudioTrack | None:
+    if "audio" not in tensors:
+        return None
+    _require(tensors, "audio_clock")
+    start_s, rate = tensors["audio_clock"].tolist()
+    return AudioTrack(tokens=tensors["audio"], start_s=start_s, tokens_per_second=rate)
 
 
 def _require(tensors: Mapping[str, torch.Tensor], *names: str) -> None:

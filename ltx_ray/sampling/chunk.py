@@ -6,12 +6,16 @@ Method and constants are those of diffusers' ``LTXI2VLongMultiPromptPipeline``.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 
 from ltx_ray.errors import BadResultError, LtxRayError
+from ltx_ray.models.audio.alignment import AudioContext
+from ltx_ray.sampling.audio import chunk_audio
 from ltx_ray.sampling.carriers import ChunkLatents, Conditioning, SamplingSettings
+from ltx_ray.sampling.coherence import coherence_step
 from ltx_ray.sampling.coordinates import window_coordinates
 from ltx_ray.sampling.fusion import adain, channel_statistics, crossfade
 from ltx_ray.sampling.guidance import Condition, Guidance
@@ -99,6 +103,11 @@ def _denoised(
     coordinates = window_coordinates(
         chunk.length, rows, columns, extra, negative, conditioning.fps, settings.rope, settings.ratios
     )
+    audio = None
+    if conditioning.audio is not None:
+        audio = chunk_audio(conditioning.audio, chunk, extra, negative, conditioning.fps, settings.ratios).to(
+            settings.device, transformer.dtype
+        )
     latents = denoise_window(
         transformer,
         _noise(chunk, shape, noise).to(settings.device),
@@ -107,8 +116,9 @@ def _denoised(
         sigma_schedule(
             scheduler_config, settings.num_inference_steps, chunk.length * rows * columns, settings.sigmas
         ),
-        _guidance(transformer, conditioning, chunk, settings),
+        _guidance(transformer, conditioning, audio, chunk, settings),
         on_step,
+        _seam_steering(chunk, previous, settings),
     )
     return latents[:, :, : chunk.length]
 
@@ -158,15 +168,37 @@ def _known(
 
 
 def _guidance(
-    transformer: Any, conditioning: Conditioning, chunk: Chunk, settings: SamplingSettings
+    transformer: Any,
+    conditioning: Conditioning,
+    audio: AudioContext | None,
+    chunk: Chunk,
+    settings: SamplingSettings,
 ) -> Guidance:
     embeds = conditioning.prompt_embeds[[chunk.prompt]].to(settings.device, transformer.dtype)
     negative = conditioning.negative_embeds.to(settings.device, transformer.dtype)
     return Guidance(
-        conditional=Condition("cond", embeds, conditioning.prompt_mask[[chunk.prompt]].to(settings.device)),
-        unconditional=Condition("uncond", negative, conditioning.negative_mask.to(settings.device)),
+        conditional=Condition(
+            "cond", embeds, conditioning.prompt_mask[[chunk.prompt]].to(settings.device), audio
+        ),
+        unconditional=Condition("uncond", negative, conditioning.negative_mask.to(settings.device), audio),
         scale=settings.guidance_scale,
+        audio_scale=settings.audio_guidance_scale,
     )
+
+
+def _seam_steering(
+    chunk: Chunk, previous: ChunkLatents | None, settings: SamplingSettings
+) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """What moves each step's estimate of the clean latents towards a smooth seam; None where nothing does."""
+    if previous is None or settings.coherence_guidance == 0:
+        return None
+    tail = previous.tail.to(settings.device, torch.float32)
+    return partial(_steered, tail=tail, length=chunk.length, scale=settings.coherence_guidance)
+
+
+def _steered(clean: torch.Tensor, tail: torch.Tensor, length: int, scale: float) -> torch.Tensor:
+    """``clean`` [1, C, T, H, W] with the window's first latents steered; appended latents stay."""
+    return torch.cat([coherence_step(tail, clean[:, :, :length], scale), clean[:, :, length:]], dim=2)
 
 
 def _fused(window: torch.Tensor, previous: ChunkLatents, factor: float) -> torch.Tensor:

@@ -49,14 +49,29 @@ def sigma_schedule(
     return sigmas
 
 
+def repaired_config(config: Mapping[str, Any], num_inference_steps: int, tokens: int) -> dict[str, Any]:
+    """What to change in a scheduler's config so that diffusers' own pipeline gets the levels of
+    ``sigma_schedule``; nothing for all but one step, and up to 20,000 tokens."""
+    changes: dict[str, Any] = {}
+    if num_inference_steps == 1:
+        changes["shift_terminal"] = None
+    if config.get("use_dynamic_shifting") and _linear_shift(config, tokens) > _MAX_SHIFT:
+        changes |= {"base_shift": _MAX_SHIFT, "max_shift": _MAX_SHIFT}
+    return changes
+
+
 def _shift(config: Mapping[str, Any], tokens: int) -> float:
-    """The dynamic shift mu, linear in tokens (``calculate_shift`` of diffusers' pipeline_ltx.py), bounded."""
+    return min(_linear_shift(config, tokens), _MAX_SHIFT)
+
+
+def _linear_shift(config: Mapping[str, Any], tokens: int) -> float:
+    """The dynamic shift mu, linear in tokens (``calculate_shift`` of diffusers' pipeline_ltx.py)."""
     base_tokens = config.get("base_image_seq_len", 256)
     max_tokens = config.get("max_image_seq_len", 4096)
     base_shift = config.get("base_shift", 0.5)
     max_shift = config.get("max_shift", 1.15)
     slope = (max_shift - base_shift) / (max_tokens - base_tokens)
-    return min(float(tokens * slope + (base_shift - slope * base_tokens)), _MAX_SHIFT)
+    return float(tokens * slope + (base_shift - slope * base_tokens))
 
 
 def _final(explicit: Sequence[float]) -> tuple[float, ...]:

@@ -32,12 +32,15 @@ def denoise_window(
     sigmas: Sequence[float],
     guidance: Guidance,
     on_step: Callable[[int, int], None] | None = None,
+    steer: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Denoise [1, C, T, H, W] float32 ``noise`` from sigmas[0] to sigmas[-1] with Euler steps.
 
     ``T`` counts everything that takes part, appended latents too; ``coordinates`` [1, 3, T * H * W] say where
     each stands. ``known`` None: nothing is conditioned, and one timestep serves all tokens. ``on_step`` is
-    told the number of steps done and of all. Returns float32 latents of the same shape.
+    told the number of steps done and of all. ``steer`` is given the estimate of the clean latents at each
+    step, [1, C, T, H, W], and returns the one that is gone towards instead. Returns float32 latents of the
+    same shape.
     """
     levels = torch.tensor(sigmas, dtype=torch.float32)
     times = (levels * _TIMESTEPS).to(noise.device)
@@ -50,13 +53,15 @@ def denoise_window(
     for step in range(steps):
         timestep = hold.timestep(times[step])
         velocity = guidance.predict(_Pass(transformer, x.to(transformer.dtype), timestep, coordinates))
+        if steer is not None:
+            velocity = _steered(steer, x, velocity, levels[step], noise.shape)
         # The model has seen x as the last step left it; only then are the known latents blended in anew.
         # For a freedom between 0 and 1 that order shows, and it is the one that the reference has.
         x = hold(x) + (levels[step + 1] - levels[step]) * velocity
         x = hold(x)
         if on_step is not None:
             on_step(step + 1, steps)
-    return x.transpose(1, 2).reshape(noise.shape).contiguous()
+    return _latents(x, noise.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,8 @@ class _Pass:
     coordinates: torch.Tensor  # [1, 3, S]
 
     def __call__(self, condition: Condition) -> torch.Tensor:
+        # A transformer without audio layers does not know the argument.
+        heard = {} if condition.audio is None else {"audio": condition.audio}
         with self.transformer.cache_context(condition.name):
             velocity: torch.Tensor = self.transformer(
                 hidden_states=self.tokens,
@@ -101,10 +108,28 @@ class _Pass:
                 encoder_attention_mask=condition.mask,
                 video_coords=self.coordinates,
                 return_dict=False,
+                **heard,
             )[0]
         return velocity
+
+
+def _steered(
+    steer: Callable[[torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    velocity: torch.Tensor,
+    sigma: torch.Tensor,
+    shape: torch.Size,
+) -> torch.Tensor:
+    """The velocity that leads to the steered estimate: x = clean + sigma * velocity, tokens [1, S, C]."""
+    clean = steer(_latents(x - sigma * velocity, shape))
+    return (x - _tokens(clean)) / sigma
 
 
 def _tokens(latents: torch.Tensor) -> torch.Tensor:
     """[1, C, T, H, W] as tokens [1, T * H * W, C]."""
     return latents.flatten(2).transpose(1, 2).contiguous()
+
+
+def _latents(tokens: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """[1, T * H * W, C] as latents of the shape [1, C, T, H, W]."""
+    return tokens.transpose(1, 2).reshape(shape).contiguous()

@@ -1,0 +1,1 @@
+"""Autoencoders beyond diffusers': decoding and encoding in a budget of memory, and a wavelet transform."""

@@ -1,0 +1,122 @@
+"""Weights that a run adds to its model (audio adapter, LoRA): read, hashed, checked; without torch."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import fsspec
+
+from ltx_ray.errors import ModelError
+
+ADAPTER_FILE = "audio_adapter.safetensors"
+ADAPTER_FORMAT = "ltx_ray audio adapter 1"
+ADAPTER_METADATA = "audio_adapter"
+# diffusers' names, and LTX-Video's own; what kohya's scripts call down and up are A and B.
+LORA_KEY = re.compile(r"(?:transformer|diffusion_model)\.(.+)\.(lora_(?:A|B|down|up)\.weight|alpha)")
+
+
+def adapter_url(path: str) -> str:
+    """The file that ``path`` means: itself, or the adapter in a folder."""
+    return path if path.endswith(".safetensors") else f"{path.rstrip('/')}/{ADAPTER_FILE}"
+
+
+def read_weights(url: str, wanted: str) -> bytes:
+    """The bytes of a file of weights at a path or fsspec URL; ``wanted`` names it in messages.
+
+    Raises ModelError where it cannot be read, is no safetensors file (pickles are never loaded), or is cut.
+    """
+    try:
+        with fsspec.open(url, "rb") as file:
+            data = bytes(file.read())
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(f"{wanted} must be a readable .safetensors file, got {url}: {error}") from error
+    header = _header(data, url, wanted)
+    try:
+        stops = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    except (TypeError, KeyError, IndexError) as error:
+        raise ModelError(f"{wanted} must be a safetensors file, got {url}: its header is broken") from error
+    needed = 8 + int.from_bytes(data[:8], "little") + max(stops, default=0)
+    if len(data) != needed:
+        raise ModelError(
+            f"{wanted} {url} is cut short or damaged: its header wants {needed} bytes, got {len(data)}"
+        )
+    return data
+
+
+@lru_cache(maxsize=64)
+def weights_hash(url: str, wanted: str) -> str:
+    """SHA-256 of a file of weights, hexadecimal, read once per process. Raises ModelError."""
+    return hashlib.sha256(read_weights(url, wanted)).hexdigest()
+
+
+def adapter_description(data: bytes, url: str) -> dict[str, Any]:
+    """What an audio adapter's file says of itself: ``layers``, ``hidden_dim``, ``encoder``.
+
+    Raises ModelError where the file is no audio adapter.
+    """
+    try:
+        description: dict[str, Any] = json.loads(file_metadata(data)[ADAPTER_METADATA])
+        known = description["format"]
+    except (TypeError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{url} is no audio adapter of ltx_ray (no {ADAPTER_METADATA!r} in its metadata): give a file "
+            "that AudioAdapter.save_pretrained wrote"
+        ) from error
+    if known != ADAPTER_FORMAT:
+        raise ModelError(f"{url} must be of the format {ADAPTER_FORMAT!r}, got {known!r}")
+    for part, kind in (("hidden_dim", int), ("layers", dict), ("encoder", dict)):
+        if not isinstance(description.get(part), kind):
+            raise ModelError(f"the audio adapter {url} is damaged: it lacks its {part}; fetch it again")
+    return description
+
+
+def check_adapter_fits(path: str, transformer: Mapping[str, Any]) -> None:
+    """Raise ModelError unless the adapter at ``path`` was made for a transformer of this config."""
+    url = adapter_url(path)
+    description = adapter_description(read_weights(url, "the audio adapter"), url)
+    width = transformer.get("num_attention_heads", 32) * transformer.get("attention_head_dim", 64)
+    layers = transformer.get("num_layers", 28)
+    last = description["layers"].get("end_layer", layers)
+    if description["hidden_dim"] != width or last >= layers:
+        raise ModelError(
+            f"the audio adapter {url} was made for a transformer {description['hidden_dim']} wide with a "
+            f"layer {last}, got a model {width} wide with {layers} layers: use the adapter of this model"
+        )
+
+
+def check_lora(data: bytes, url: str) -> None:
+    """Raise ModelError unless a file holds LoRA matrices for LTX's transformer, and nothing else."""
+    names = [name for name in _header(data, url, "the LoRA") if name != "__metadata__"]
+    foreign = next((name for name in names if LORA_KEY.fullmatch(name) is None), None)
+    if foreign is not None or not names:
+        raise ModelError(
+            f"the LoRA {url} must hold weights for LTX's transformer"
+            + (
+                ", got none"
+                if foreign is None
+                else f" (transformer.* or diffusion_model.*, A, B and alpha of its layers) and nothing else, "
+                f"got {foreign}"
+            )
+        )
+
+
+def file_metadata(data: bytes) -> dict[str, str]:
+    """The metadata of a whole safetensors file: texts by name."""
+    length = int.from_bytes(data[:8], "little")
+    found: dict[str, str] = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    return found
+
+
+def _header(data: bytes, url: str, wanted: str) -> dict[str, Any]:
+    """The JSON header of a safetensors file; its length are the file's first 8 bytes."""
+    length = int.from_bytes(data[:8], "little")
+    try:
+        header = json.loads(data[8 : 8 + length]) if 0 < length <= len(data) - 8 else None
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise ModelError(f"{wanted} must be a safetensors file, got {url}: its header is broken")
+    return header
