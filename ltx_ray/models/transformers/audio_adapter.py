@@ -19,7 +19,7 @@ from torch import nn
 from ltx_ray.errors import ModelError
 from ltx_ray.models.audio.audio_encoder import AudioEncoder
 from ltx_ray.models.audio.mel import MelSettings
-from ltx_ray.models.transformers.audio_cross_attention import AudioCrossAttentionBlock
+from ltx_ray.models.transformers.audio_attention import AudioCrossAttentionBlock
 from ltx_ray.models.transformers.audio_transformer import (
     AudioLayers,
     AudioLTXVideoTransformer3DModel,

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ltx_ray.errors import ModelError
 from ltx_ray.models.audio.alignment import AudioContext
-from ltx_ray.models.transformers.audio_cross_attention import AudioCrossAttentionBlock
+from ltx_ray.models.transformers.audio_attention import AudioCrossAttentionBlock
 
 # A pipeline of diffusers that is saved with such a transformer names this module, and looks in it for the
 # base class that says how its parts are loaded.
