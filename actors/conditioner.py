@@ -30,8 +30,10 @@ class Conditioner(TorchActor):
 
     def __init__(self, run: RunSpec) -> None:
         super().__init__(run)
-        self._tokenizer, self._text_encoder = self.checkpoint.load_text_encoder(self.dtype, self.device)
+        # On the CPU first: a quantized model may fit a GPU that the whole one does not.
+        self._tokenizer, self._text_encoder = self.checkpoint.load_text_encoder(self.dtype, "cpu")
         quantize_model(self._text_encoder, run.config.model.quantization)
+        self._text_encoder.to(self.device)
         self._vae: Any = None
         self._audio_encoder: AudioEncoder | None = None
         self._prompts: OrderedDict[str, tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
@@ -80,8 +82,8 @@ class Conditioner(TorchActor):
         if shot.audio is None or adapter is None:
             return None
         if self._audio_encoder is None:
-            # In float32, as it was trained: it is small, and sound has a wide range.
-            self._audio_encoder = AudioAdapter.from_pretrained(adapter).encoder.to(self.device)
+            # On the CPU in float32: it is small, and a GPU would round its convolutions to TF32.
+            self._audio_encoder = AudioAdapter.from_pretrained(adapter, self._run.adapter_hash).encoder
         return encode_shot_audio(self._audio_encoder, shot.audio, shot.audio_start_s, shot.seconds)
 
 

@@ -18,9 +18,11 @@ class Denoiser(TorchActor):
 
     def __init__(self, run: RunSpec) -> None:
         super().__init__(run)
+        # On the CPU first: a quantized model may fit a GPU that the whole one does not.
+        transformer = self.checkpoint.load_transformer(self.dtype, "cpu")
         self._transformer = prepare_transformer(
-            self.checkpoint.load_transformer(self.dtype, self.device), run.config.model
-        )
+            transformer, run.config.model, run.adapter_hash, run.lora_hashes
+        ).to(self.device)
         self._scheduler = self.checkpoint.scheduler_config()
 
     def work(self, job: Job, inputs: Sequence[Any]) -> Made:

@@ -28,10 +28,10 @@ from allocations import Allocations
 from small_vae import RELEASED, small_vae
 from tiles import load, pictures, random_vae
 
+from ltx_ray.decoding.tile import denormalize
 from ltx_ray.models.autoencoders.adaptive_vae_decoder import AdaptiveVAEDecoder, create_adaptive_decoder
 from ltx_ray.models.autoencoders.decode_plan import DecodePlan
 from ltx_ray.models.autoencoders.vae_hierarchical import HierarchicalVAEEncoder
-from ltx_ray.models.conditioning import denormalize
 from ltx_ray.planning.geometry import Ratios, latents_of
 
 GIB = 2**30

@@ -177,7 +177,7 @@ def _slabs(vae: AutoencoderKLLTXVideo, latents: Tensor, halo: int, axis: str) ->
         ramp_frames=ratios.time,
         tile_size=(rows // 2 + 1 + halo) * ratios.space if axis == "space" else 10**6,
         slab_frames=length // 2 * ratios.time if axis == "time" else 10**6,
-        tile_bytes=1,
+        tile_bytes=2**62,
         bytes_per_cell=1,
     )
     return plan_slabs(frames_of(length, ratios), length, rows, columns, settings, ratios)

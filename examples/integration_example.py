@@ -34,6 +34,17 @@ FPS = 24.0
 
 
 def main() -> None:
+    options = parse()
+    pipeline, audio_encoder = build(options)
+    output = generate(pipeline, audio_encoder, options)
+    save(output, options.audio, options.output)
+    print(f"Generated {len(output.chunk_boundaries)} chunks")  # noqa: T201
+    print(f"Boundaries at frames: {output.chunk_boundaries}")  # noqa: T201
+    print(f"{len(output.frames[0])} frames in {options.output}")  # noqa: T201
+
+
+def parse() -> argparse.Namespace:
+    """What the command line says."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,8 +59,11 @@ def main() -> None:
     parser.add_argument("--chunk-size", type=int, default=33)
     parser.add_argument("--overlap-frames", type=int, default=8)
     parser.add_argument("--output", type=Path, default=Path("out/integration_example.mp4"))
-    options = parser.parse_args()
+    return parser.parse_args()
 
+
+def build(options: argparse.Namespace) -> tuple[LTXVideoPipeline, AudioEncoder]:
+    """The pipeline that hears and decodes in tiles, and the encoder of its sound."""
     # 1. Load the base pipeline.
     pipeline = LTXVideoPipeline.from_pretrained(options.model)
     if torch.cuda.is_available():
@@ -76,7 +90,13 @@ def main() -> None:
     pipeline.vae.decoder = create_adaptive_decoder(
         vae=pipeline.vae, hierarchical_encoder=hierarchical_encoder, use_tiling=True
     )
+    return pipeline, audio_encoder
 
+
+def generate(
+    pipeline: LTXVideoPipeline, audio_encoder: AudioEncoder, options: argparse.Namespace
+) -> AutoregressiveVideoOutput:
+    """A long video that hears ``options.audio``."""
     # 4. Long videos, chunk by chunk.
     autoregressive_pipeline = create_autoregressive_pipeline(
         base_pipeline=pipeline, chunk_size=options.chunk_size, overlap_frames=options.overlap_frames
@@ -89,7 +109,7 @@ def main() -> None:
         audio_latents = audio_encoder(waveform)
 
     # 6. Generate.
-    output = autoregressive_pipeline.generate_long_video(
+    return autoregressive_pipeline.generate_long_video(
         prompt=options.prompt,
         total_frames=options.frames,
         height=options.height,
@@ -99,10 +119,6 @@ def main() -> None:
         audio_latents=audio_latents,
         seed=7,
     )
-    save(output, options.audio, options.output)
-    print(f"Generated {len(output.chunk_boundaries)} chunks")  # noqa: T201
-    print(f"Boundaries at frames: {output.chunk_boundaries}")  # noqa: T201
-    print(f"{len(output.frames[0])} frames in {options.output}")  # noqa: T201
 
 
 def save(output: AutoregressiveVideoOutput, audio: str, path: Path) -> None:

@@ -90,12 +90,22 @@ class DecodingConfig(_Section):
     temporal_halo: int = Field(2, ge=1, le=64)  # latents of context around a slab, beyond its ramp
     ramp: int = Field(64, ge=0, le=1024)  # pixels over which neighbouring tiles are blended
     ramp_frames: int = Field(8, ge=0, le=256)  # frames over which neighbouring slabs are blended
-    tile_size: int | None = Field(None, ge=64, le=16384)  # pixels of a decoded tile; None: by the budget
-    tile_overlap: int | None = Field(None, ge=0, le=4096)  # pixels; sets halo and ramp; None: these do
+    tile_size: int | None = Field(None, ge=64, le=16384)  # pixels, bounds a decoded tile's sides; None: none
+    tile_overlap: int | None = Field(None, ge=0, le=4096)  # pixels; instead of halo and ramp; None: these
     slab_frames: int = Field(128, ge=16, le=4096)  # at most so many frames are decoded together
     tile_bytes: int | None = Field(None, ge=2**20)  # for a tile's activations; None: 2 GiB, 16 GiB on a GPU
     decode_timestep: float | None = Field(None, ge=0, le=1)  # None: the preset's
     decode_noise_scale: float | None = Field(None, ge=0, le=1)  # None: the preset's
+
+    @model_validator(mode="after")
+    def _check(self) -> "DecodingConfig":
+        both = sorted({"halo", "ramp"} & self.model_fields_set)
+        if self.tile_overlap is not None and both:
+            raise ValueError(
+                f"tile_overlap takes the place of halo and ramp, got tile_overlap {self.tile_overlap} and "
+                f"{' and '.join(f'{name} {getattr(self, name)}' for name in both)}: give one or the other"
+            )
+        return self
 
 
 class EncodingConfig(_Section):

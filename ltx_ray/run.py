@@ -24,6 +24,7 @@ from ltx_ray.models.weight_files import (
 from ltx_ray.planning.chunks import ChunkSettings
 from ltx_ray.planning.geometry import Ratios
 from ltx_ray.planning.plan import PlanSettings
+from ltx_ray.planning.tile_bounds import check_tiles
 from ltx_ray.planning.tiles import TileSettings
 from ltx_ray.storage import Store
 from ltx_ray.version import __version__
@@ -54,16 +55,18 @@ class RunSpec:
         """Resolve the model and its preset. Raises ModelError or ConfigError."""
         checkpoint = resolve(config.model.name)
         sampling = resolve_sampling(config, find_preset(checkpoint, config.model.preset))
-        adapter = config.model.audio_adapter
-        if adapter is not None:
-            check_adapter_fits(adapter, checkpoint.transformer_config())
+        check_tiles(config.decoding, checkpoint.ratios())
+        adapter_hash = None
+        if config.model.audio_adapter is not None:
+            url = adapter_url(config.model.audio_adapter)
+            data = read_weights(url, "the audio adapter")
+            check_adapter_fits(data, url, checkpoint.transformer_config())
+            adapter_hash = weights_hash(data)
         elif config.sampling.audio_guidance_scale != 1:
             raise ConfigError(
                 f"sampling.audio_guidance_scale is {config.sampling.audio_guidance_scale:g}, but the run has "
                 "no audio adapter that it could guide: set model.audio_adapter"
             )
-        for lora in config.model.lora:
-            check_lora(read_weights(lora.path, "the LoRA"), lora.path)
         return cls(
             out=out,
             config=config,
@@ -73,8 +76,8 @@ class RunSpec:
             sampling=sampling,
             ratios=checkpoint.ratios(),
             bytes_per_cell=decoder_bytes_per_cell(checkpoint.vae_config(), _DTYPE_BYTES[sampling.dtype]),
-            adapter_hash=weights_hash(adapter_url(adapter), "the audio adapter") if adapter else None,
-            lora_hashes=tuple(weights_hash(lora.path, "the LoRA") for lora in config.model.lora),
+            adapter_hash=adapter_hash,
+            lora_hashes=tuple(_lora_hash(lora.path) for lora in config.model.lora),
             device=device,
         )
 
@@ -118,6 +121,12 @@ class RunSpec:
             audio_guidance_scale=self.config.sampling.audio_guidance_scale,
             hears=self.adapter_hash is not None,
         )
+
+
+def _lora_hash(url: str) -> str:
+    data = read_weights(url, "the LoRA")
+    check_lora(data, url)
+    return weights_hash(data)
 
 
 def claim(store: Store, spec: RunSpec) -> None:

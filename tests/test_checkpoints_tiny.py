@@ -9,9 +9,9 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, LTXI2VLongMultiPromptPipeline, LTXPipeline
 
 from ltx_ray.checkpoints import tiny_path
+from ltx_ray.decoding.tile import denormalize
 from ltx_ray.models.build_tiny import build
 from ltx_ray.models.checkpoint import resolve
-from ltx_ray.models.conditioning import denormalize
 
 VERSIONS = ("_diffusers_version", "transformers_version")
 

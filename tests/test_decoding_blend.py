@@ -28,7 +28,7 @@ def _slabs(num_frames: int = FRAMES) -> tuple[Slab, ...]:
         ramp_frames=6,
         tile_size=128,
         slab_frames=24,
-        tile_bytes=1,
+        tile_bytes=2**20,
         bytes_per_cell=1,
     )
     slabs = plan_slabs(num_frames, LATENTS, ROWS, COLUMNS, cut, Ratios())

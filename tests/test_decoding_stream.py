@@ -18,15 +18,15 @@ from ltx_ray.planning.geometry import Ratios
 from ltx_ray.planning.plan import plan_shot
 from ltx_ray.types import ShotPlan
 
-WIDTH, HEIGHT, FRAMES = 94, 62, 75  # of 96 x 64 x 81 that the model makes
+WIDTH, HEIGHT, FRAMES = 158, 62, 75  # of 160 x 64 x 81 that the model makes
 Frames = dict[int, list[np.ndarray[Any, Any]]]
 
 
 def plan() -> ShotPlan:
-    """Eleven latents in four slabs, of three tiles each."""
-    cut = {"halo": 0, "temporal_halo": 1, "ramp": 16, "ramp_frames": 4, "tile_size": 64, "slab_frames": 24}
+    """Eleven latents in four slabs, of four tiles each."""
+    cut = {"halo": 0, "temporal_halo": 1, "ramp": 16, "ramp_frames": 4, "tile_size": 96, "slab_frames": 24}
     made = plan_shot(shot_of(FRAMES, WIDTH, HEIGHT), settings_of(57, 16, **cut))
-    assert (made.frame.latents, len(made.slabs), len(made.slabs[0].tiles)) == (11, 4, 3)
+    assert (made.frame.latents, len(made.slabs), len(made.slabs[0].tiles)) == (11, 4, 4)
     return made
 
 
@@ -43,7 +43,7 @@ def decode_settings(shot: ShotPlan) -> DecodeSettings:
 
 
 def latents() -> Tensor:
-    return torch.randn(1, 8, 11, 2, 3, generator=torch.Generator().manual_seed(1))
+    return torch.randn(1, 8, 11, 2, 5, generator=torch.Generator().manual_seed(1))
 
 
 VAE = small_vae("0.9.1")

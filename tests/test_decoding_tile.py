@@ -51,7 +51,7 @@ def _slabs(size: tuple[int, int, int], halo: int, tiles: bool = True, slabs: boo
         ramp_frames=8,
         tile_size=((columns + 1) // 2 + halo + 1) * 32 if tiles else 10_000,
         slab_frames=(latents + 1) // 2 * 8 if slabs and latents > 1 else 1000,
-        tile_bytes=1,
+        tile_bytes=2**20,
         bytes_per_cell=1,
     )
     return plan_slabs(frames_of(latents, RATIOS), latents, rows, columns, settings, RATIOS)

@@ -9,6 +9,7 @@ from typing import Any
 import fsspec
 import pytest
 import torch
+from accelerate import cpu_offload
 from safetensors.torch import load_file, save_file
 from small_transformer import AUDIO, WIDTH, hearing_transformer, inputs, random, small_transformer, sound
 from torch import nn
@@ -19,6 +20,7 @@ from ltx_ray.models.audio.mel import MelSettings
 from ltx_ray.models.transformers.audio_adapter import AudioAdapter
 from ltx_ray.models.transformers.audio_transformer import AudioLTXVideoTransformer3DModel
 from ltx_ray.models.weight_files import ADAPTER_FILE
+from ltx_ray.quantization import quantize_model
 
 
 def trained_encoder(**changes: Any) -> AudioEncoder:
@@ -147,6 +149,22 @@ def test_layers_and_an_encoder_that_do_not_belong_together_are_told() -> None:
     layers = hearing_transformer().audio_layers
     with pytest.raises(ModelError, match=r"needs blocks \[1, 2\], got \[1\]"):
         AudioAdapter(trained_encoder(), layers, {1: blocks[1]})
+
+
+@pytest.mark.parametrize(("mode", "dtype"), [("fp8", "float8_e4m3fn"), ("int8", "int8")])
+def test_quantized_layers_are_not_saved(tmp_path: Path, mode: Any, dtype: str) -> None:
+    transformer = hearing_transformer()
+    quantize_model(transformer, mode)
+    with pytest.raises(
+        ModelError, match=rf"got blocks\.1\..* in torch\.{dtype}: save .* before quantize_model"
+    ):
+        saved(tmp_path / "out", transformer)
+    assert not (tmp_path / "out").exists()
+
+
+def test_offloaded_layers_are_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="on the device meta: save the adapter before"):
+        saved(tmp_path, cpu_offload(hearing_transformer(), torch.device("cpu")))
 
 
 def _described(path: str, change: Any) -> None:

@@ -1,6 +1,7 @@
 """Each latent hears the tokens of its own time: the same ones in whichever chunk and however often it is."""
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -58,9 +59,18 @@ def chunk_of(start: int, length: int) -> Chunk:
 
 
 def test_latent_0_is_one_frame_and_the_others_are_eight() -> None:
-    assert latent_span(0, 24.0, LTX) == (0.0, 1 / 24)
-    assert latent_span(1, 24.0, LTX) == (1 / 24, 9 / 24)
-    assert latent_span(5, 30.0, LTX) == (33 / 30, 41 / 30)
+    assert latent_span(0, 24.0, LTX) == (0, Fraction(1, 24))
+    assert latent_span(1, 24.0, LTX) == (Fraction(1, 24), Fraction(9, 24))
+    assert latent_span(5, 30.0, LTX) == (Fraction(33, 30), Fraction(41, 30))
+
+
+@pytest.mark.parametrize("fps", [10.0, 12.5, 24.0, 50.0, 60.0])
+def test_the_same_sound_that_begins_a_second_earlier_is_heard_the_same(fps: float) -> None:
+    """At 50 frames a second many latents lie in the middle between two windows: rounding must not choose."""
+    late, early = (whole(numbered(10_000, start_s=start_s), 400, fps) for start_s in (0.0, -1.0))
+    first = 20 if fps > 20 else 4  # behind the beginning, where the late one has no tokens before it
+    assert torch.equal(heard(late)[first:] + RATE, heard(early)[first:])
+    assert torch.equal(late.offsets[first:], early.offsets[first:])
 
 
 @pytest.mark.parametrize(("fps", "size"), [(24.0, 17), (25.0, 16), (30.0, 15), (60.0, 12), (23.976, 17)])

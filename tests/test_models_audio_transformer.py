@@ -168,6 +168,16 @@ def test_audio_of_another_width_or_of_other_frames_is_told() -> None:
     assert TOKENS == FRAMES * ROWS * COLUMNS
 
 
+def test_a_part_of_the_tokens_is_refused_where_there_is_sound() -> None:
+    """Half of them would be divided among all latent frames, and hear wrong times."""
+    adapted = hearing_transformer()
+    for case in ("plain", "coordinates"):
+        given = inputs(**CASES[case])
+        part = {**given, "hidden_states": given["hidden_states"][:, : TOKENS // 2]}
+        with pytest.raises(ModelError, match=f"all {TOKENS} video tokens of a window, got {TOKENS // 2}"):
+            adapted(**part, audio=sound())
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
 def test_a_copy_hears_with_its_own_weights(copied: Any) -> None:
     adapted = hearing_transformer()

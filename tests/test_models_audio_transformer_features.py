@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import FirstBlockCacheConfig
+from accelerate import cpu_offload, cpu_offload_with_hook
+from diffusers import FirstBlockCacheConfig, LTXVideoTransformer3DModel
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from small_transformer import (
@@ -18,6 +19,7 @@ from small_transformer import (
 )
 from torch import Tensor
 
+from ltx_ray.errors import ModelError
 from ltx_ray.models.transformers.audio_cross_attention import add_audio_cross_attention_to_transformer
 
 
@@ -110,6 +112,31 @@ def test_layers_added_to_a_transformer_in_fp8_work_in_its_own_precision() -> Non
         heard = model(**given, audio=sound(dtype=torch.bfloat16))[0]
     assert not torch.equal(heard, before)
     assert {w.dtype for b in model.audio_blocks().values() for w in b.parameters()} == {torch.bfloat16}
+
+
+HOOKED: dict[str, Any] = {
+    "model offload": lambda model: cpu_offload_with_hook(model, torch.device("cpu")),
+    "sequential offload": lambda model: cpu_offload(model, torch.device("cpu")),
+    "group offload of blocks": lambda model: model.enable_group_offload(
+        torch.device("cpu"), offload_type="block_level", num_blocks_per_group=1
+    ),
+    "group offload of leaves": lambda model: model.enable_group_offload(
+        torch.device("cpu"), offload_type="leaf_level"
+    ),
+    "feature cache": lambda model: model.enable_cache(FirstBlockCacheConfig(threshold=0.5)),
+    "no weights": lambda model: model.to("meta"),
+}
+
+
+@pytest.mark.parametrize("kind", HOOKED)
+def test_layers_cannot_be_added_after_hooks_or_without_weights(kind: str) -> None:
+    model = small_transformer()
+    HOOKED[kind](model)
+    config, names = dict(model.config), list(model.state_dict())
+    with pytest.raises(ModelError, match=r"add the audio layers (before enable_model_cpu_offload|after the)"):
+        add_audio_cross_attention_to_transformer(model, AUDIO, 1, 2)
+    assert type(model) is LTXVideoTransformer3DModel
+    assert (dict(model.config), list(model.state_dict())) == (config, names)
 
 
 def test_a_lora_of_the_base_model_goes_on_top_of_audio_layers() -> None:

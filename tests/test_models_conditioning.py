@@ -7,8 +7,9 @@ from diffusers import FlowMatchEulerDiscreteScheduler, LTXI2VLongMultiPromptPipe
 from PIL import Image
 
 from ltx_ray.checkpoints import tiny_path
+from ltx_ray.decoding.tile import denormalize
 from ltx_ray.models.checkpoint import resolve
-from ltx_ray.models.conditioning import denormalize, encode_image, encode_prompts
+from ltx_ray.models.conditioning import encode_image, encode_prompts
 
 PROMPTS = ["a red circle moving up", "", "a \N{BALLOON} that is über-groß " * 40]
 

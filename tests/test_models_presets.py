@@ -11,7 +11,7 @@ from ltx_ray.checkpoints import tiny_path
 from ltx_ray.config import DecodingConfig, ModelConfig, RenderConfig, SamplingConfig
 from ltx_ray.errors import ConfigError
 from ltx_ray.models.checkpoint import Checkpoint, resolve
-from ltx_ray.models.presets import PRESETS, find_preset, resolve_sampling
+from ltx_ray.models.presets import PRESETS, find_preset, preset_of, resolve_sampling
 
 
 def checkpoint(tmp_path: Path, name: str, layers: int, heads: int = 32, timed: bool = True) -> Checkpoint:
@@ -20,7 +20,7 @@ def checkpoint(tmp_path: Path, name: str, layers: int, heads: int = 32, timed: b
         ("transformer", {"num_layers": layers, "num_attention_heads": heads, "attention_head_dim": 64}),
         ("vae", {"timestep_conditioning": timed}),
     ):
-        (tmp_path / part).mkdir()
+        (tmp_path / part).mkdir(parents=True)
         (tmp_path / part / "config.json").write_text(json.dumps(config))
     return Checkpoint(name, tmp_path, None)
 
@@ -48,6 +48,17 @@ def test_a_released_model_finds_its_preset(
     tmp_path: Path, name: str, layers: int, timed: bool, expected: str
 ) -> None:
     assert find_preset(checkpoint(tmp_path, name, layers, timed=timed)) == PRESETS[expected]
+
+
+def test_plain_configs_find_the_preset_of_the_checkpoint_that_has_them(tmp_path: Path) -> None:
+    for name, layers, timed in (
+        ("LTX-Video", 28, False),
+        ("LTX-Video-0.9.7-DISTILLED", 48, True),
+        ("", 28, True),
+    ):
+        found = checkpoint(tmp_path / (name or "unnamed"), name, layers, timed=timed)
+        assert preset_of(found.transformer_config(), found.vae_config(), name) == find_preset(found)
+    assert preset_of({}, {}).name == "ltxv-2b-0.9", "diffusers' defaults"
 
 
 def test_tiny_and_copies_of_it_find_the_preset_tiny(tmp_path: Path) -> None:

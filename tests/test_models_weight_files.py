@@ -42,8 +42,8 @@ def test_a_folder_means_the_adapter_in_it(path: str, url: str) -> None:
 
 
 def test_a_model_of_its_width_and_depth_is_fitted(adapter: str) -> None:
-    check_adapter_fits(adapter, small_transformer().config)
-    check_adapter_fits(str(Path(adapter).parent), {**small_transformer().config, "num_layers": 3})
+    check_adapter_fits(Path(adapter).read_bytes(), adapter, small_transformer().config)
+    check_adapter_fits(Path(adapter).read_bytes(), adapter, {**small_transformer().config, "num_layers": 3})
 
 
 @pytest.mark.parametrize(
@@ -55,12 +55,12 @@ def test_a_model_of_its_width_and_depth_is_fitted(adapter: str) -> None:
 )
 def test_another_model_is_not(adapter: str, change: dict[str, int], words: str) -> None:
     with pytest.raises(ModelError, match=words):
-        check_adapter_fits(adapter, {**small_transformer().config, **change})
+        check_adapter_fits(Path(adapter).read_bytes(), adapter, {**small_transformer().config, **change})
 
 
 def test_a_config_that_leaves_out_what_is_usual_is_that_of_the_2b_model(adapter: str) -> None:
     with pytest.raises(ModelError, match="got a model 2048 wide with 28 layers"):
-        check_adapter_fits(adapter, {})
+        check_adapter_fits(Path(adapter).read_bytes(), adapter, {})
 
 
 def test_an_adapter_that_does_not_say_what_it_is_for_is_told(tmp_path: Path) -> None:
@@ -68,14 +68,25 @@ def test_an_adapter_that_does_not_say_what_it_is_for_is_told(tmp_path: Path) -> 
     for told in ({"format": "ltx_ray audio adapter 1"}, {}, []):
         save_file({"a": torch.zeros(1)}, path, {"audio_adapter": json.dumps(told)})
         with pytest.raises(ModelError, match=r"x\.safetensors"):
-            check_adapter_fits(path, small_transformer().config)
+            check_adapter_fits(Path(path).read_bytes(), path, small_transformer().config)
 
 
 def test_the_hash_is_that_of_the_bytes_wherever_they_lie(adapter: str) -> None:
     data = Path(adapter).read_bytes()
-    assert weights_hash(adapter, "the adapter") == hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256(data).hexdigest()
+    assert weights_hash(data) == digest
     fsspec.filesystem("memory").pipe("/weights/copy.safetensors", data)
-    assert weights_hash("memory://weights/copy.safetensors", "it") == hashlib.sha256(data).hexdigest()
+    assert read_weights("memory://weights/copy.safetensors", "it", digest) == data
+
+
+def test_a_file_that_has_changed_since_the_run_began_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"a": torch.zeros(2)}, path)
+    digest = weights_hash(path.read_bytes())
+    save_file({"a": torch.ones(2)}, path)
+    with pytest.raises(ModelError, match=r"the LoRA .* has changed since the run began"):
+        read_weights(str(path), "the LoRA", digest)
+    assert weights_hash(read_weights(str(path), "the LoRA")) != digest
 
 
 def test_metadata_are_read_without_torch(tmp_path: Path) -> None:

@@ -202,6 +202,14 @@ def test_audio_guidance_is_the_formula_of_the_three_predictions(
     assert torch.allclose(latents, x, atol=1e-4)
 
 
+def test_guidance_that_is_rescaled_together_with_audio_guidance_is_told(hearing: LTXVideoPipeline) -> None:
+    """diffusers rescales to the deviation of the conditional prediction, which audio guidance replaces."""
+    rescaled = {"guidance_rescale": 0.5, "audio_latents": HEARD}
+    with pytest.raises(UserError, match=r"guidance_rescale must be 0 .*, got 0\.5 and 2\.0"):
+        made(hearing, audio_guidance_scale=2.0, **rescaled)
+    assert np.isfinite(made(hearing, **rescaled)).all()
+
+
 def test_audio_guidance_of_1_or_without_sound_costs_nothing(hearing: LTXVideoPipeline) -> None:
     def passes(**changes: Any) -> int:
         count = 0

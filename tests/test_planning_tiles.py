@@ -1,7 +1,5 @@
 """Tiles and slabs cover every pixel once, with exact weights, inside the shot, and within the budget."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -10,13 +8,8 @@ from hypothesis import strategies as st
 from ltx_ray.decoding.blend import ramp_weights
 from ltx_ray.errors import ConfigError
 from ltx_ray.planning.geometry import Ratios, frames_of, latent_at
-from ltx_ray.planning.tiles import (
-    TileSettings,
-    overlap_to_halo_and_ramp,
-    plan_slabs,
-    smallest_tile_size,
-    whole_axis,
-)
+from ltx_ray.planning.tile_bounds import smallest_tile_size
+from ltx_ray.planning.tiles import TileSettings, plan_slabs, whole_axis
 from ltx_ray.types import Interval, Slab
 
 # A busy machine is no failure.
@@ -30,12 +23,14 @@ def _cases(draw: st.DrawFn) -> tuple[int, int, int, int, TileSettings, tuple[Sla
     latents = draw(st.integers(1, 40))
     rows, columns = draw(st.integers(1, 30)), draw(st.integers(1, 30))
     num_frames = max(frames_of(latents, RATIOS) - draw(st.integers(0, 7)), 1)
+    halo, ramp = draw(st.integers(0, 6)), draw(st.integers(0, 20))
+    least = smallest_tile_size(halo, ramp, RATIOS.space)
     cut = TileSettings(
-        halo=draw(st.integers(0, 6)),
+        halo=halo,
         temporal_halo=draw(st.integers(1, 4)),
-        ramp=draw(st.integers(0, 20)),
+        ramp=ramp,
         ramp_frames=draw(st.integers(0, 40)),
-        tile_size=draw(st.none() | st.integers(8, 100)),
+        tile_size=draw(st.none() | st.integers(least, least + 60)),
         slab_frames=draw(st.integers(16, 160)),
         tile_bytes=draw(st.integers(2_000, 400_000)),
         bytes_per_cell=10,
@@ -124,12 +119,14 @@ def test_ramps_fit_and_no_tile_is_a_sliver(case) -> None:
 
 @unhurried
 @given(_cases())
-def test_tiles_fit_the_byte_budget_and_slabs_their_frames(case) -> None:
+def test_tiles_fit_the_byte_budget_and_the_tile_size_and_slabs_their_frames(case) -> None:
     _, latents, _, _, cut, slabs = case
     for slab in slabs:
         for tile in slab.tiles:
             cells = np.prod([axis.in_stop - axis.in_start for axis in (slab.t, tile.y, tile.x)])
-            assert cut.tile_size is not None or cells * cut.bytes_per_cell <= cut.tile_bytes
+            assert cells * cut.bytes_per_cell <= cut.tile_bytes
+            sides = [(axis.in_stop - axis.in_start) * RATIOS.space for axis in (tile.y, tile.x)]
+            assert cut.tile_size is None or max(sides) <= cut.tile_size
     if cut.ramp_frames <= 8:
         assert -(-latents // len(slabs)) <= cut.slab_frames // 8
 
@@ -162,52 +159,6 @@ def test_what_fits_the_budget_whole_is_not_cut() -> None:
     (slab,) = plan_slabs(97, 13, 16, 24, _settings(tile_bytes=2**40), Ratios())
     (tile,) = slab.tiles
     assert (slab.t.size, tile.y.size, tile.x.size) == (97, 512, 768)
-
-
-@pytest.mark.parametrize(
-    ("overlap", "halo", "ramp"),
-    [(0, 0, 0), (2, 1, 0), (32, 0, 16), (64, 0, 32), (65, 1, 32), (128, 1, 64), (256, 2, 128), (512, 4, 256)],
-)
-def test_an_overlap_is_half_ramp_and_half_context(overlap: int, halo: int, ramp: int) -> None:
-    assert overlap_to_halo_and_ramp(overlap, 32) == (halo, ramp)
-
-
-@unhurried
-@given(st.integers(0, 5000), st.sampled_from([1, 4, 8, 32]), st.integers(2, 200))
-def test_neighbouring_tiles_decode_the_overlap_both_and_no_cell_more(
-    overlap: int, ratio: int, cells: int
-) -> None:
-    halo, ramp = overlap_to_halo_and_ramp(overlap, ratio)
-    assert halo >= 0
-    assert ramp % 2 == 0
-    assert 0 <= overlap / 2 - ramp < 2
-    tile_size = smallest_tile_size(halo, ramp, ratio)
-    cut = _settings(halo=halo, ramp=ramp, largest_tile=tile_size, tile_bytes=2**60)
-    (slab,) = plan_slabs(1, 1, 1, cells, cut, Ratios(space=ratio))
-    axes = [tile.x for tile in slab.tiles]
-    assert all((axis.in_stop - axis.in_start) * ratio <= tile_size for axis in axes)
-    for left, right in pairwise(axes):
-        shared = (left.in_stop - right.in_start) * ratio
-        inside = right.in_start > 0 and left.in_stop < cells
-        assert shared <= -(-overlap // (2 * ratio)) * 2 * ratio
-        assert shared >= overlap or not inside
-
-
-def test_a_negative_overlap_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"overlap of two tiles must be 0 pixels or more, got -1"):
-        overlap_to_halo_and_ramp(-1, 32)
-
-
-def test_a_largest_tile_bounds_tiles_beside_the_budget() -> None:
-    for largest, tile_bytes in ((512, 2**40), (512, 2**30), (4096, 2**31)):
-        slabs = plan_slabs(121, 16, 68, 120, _settings(largest_tile=largest, tile_bytes=tile_bytes), Ratios())
-        for slab in slabs:
-            for tile in slab.tiles:
-                t, y, x = (axis.in_stop - axis.in_start for axis in (slab.t, tile.y, tile.x))
-                assert max(y, x) * 32 <= largest
-                assert t * y * x * 786_432 <= tile_bytes
-    with pytest.raises(ConfigError, match="too few for one tile"):
-        plan_slabs(121, 16, 68, 120, _settings(largest_tile=64), Ratios())
 
 
 def test_context_behind_a_slab_can_be_left_out() -> None:

@@ -27,7 +27,7 @@ SHOTS = [
     {"id": "long", "prompt": "a cyan circle moving left", "width": 96, "height": 64, "num_frames": 97},
 ]
 # Small slabs and tiles, so that every video is blended in time and space.
-TILES = ("decoding.slab_frames=32", "decoding.tile_size=96", "decoding.halo=1", "decoding.ramp=32")
+TILES = ("decoding.slab_frames=32", "decoding.tile_size=96", "decoding.halo=0", "decoding.ramp=32")
 SETTINGS = (
     "sampling.num_inference_steps=12",
     "sampling.chunk_size=25",

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from accelerate import cpu_offload
 from small_transformer import open_gates
 
 from ltx_ray.models.transformers.audio_cross_attention import add_audio_cross_attention_to_transformer
@@ -39,4 +40,14 @@ def hearing_pipeline() -> LTXVideoPipeline:
         torch.manual_seed(0)
         pipeline.transformer = add_audio_cross_attention_to_transformer(pipeline.transformer)
     open_gates(pipeline.transformer)
+    return pipeline
+
+
+def offloaded(pipeline: LTXVideoPipeline) -> LTXVideoPipeline:
+    """``pipeline``, offloaded in place as by ``enable_sequential_cpu_offload``, which has no CPU to go to.
+
+    Between two forwards its weights are on the device meta.
+    """
+    for model in (pipeline.text_encoder, pipeline.transformer, pipeline.vae):
+        cpu_offload(model, torch.device("cpu"), offload_buffers=len(model._parameters) > 0)
     return pipeline

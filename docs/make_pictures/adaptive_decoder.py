@@ -11,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ltx_ray.decoding.tile import to_uint8
+from ltx_ray.decoding.tile import denormalize, to_uint8
 from ltx_ray.models.autoencoders.adaptive_vae_decoder import create_adaptive_decoder
 from ltx_ray.models.checkpoint import resolve
-from ltx_ray.models.conditioning import denormalize
 
 Pixels = NDArray[np.uint8]
 

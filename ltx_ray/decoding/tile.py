@@ -1,5 +1,8 @@
 """One tile of a slab: latents in, the tile's own pixels out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +18,9 @@ from ltx_ray.types import Interval, Slab, Tile
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLLTXVideo
+
+
+_in_decode_tile = ContextVar("_in_decode_tile", default=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +60,13 @@ def decode_tile(
             f"{settings.columns} cells, got [{first_latent}, {first_latent + held}) of {rows} x {columns}"
         )
     block = latents[:, :, start:stop, y.in_start : y.in_stop, x.in_start : x.in_stop]
-    block = _denormalised(vae, block.to(settings.device, torch.float32))
+    block = denormalize(block.to(settings.device, torch.float32), vae)
     timestep = None
     if vae.config.timestep_conditioning:
         block = _noised(block, t, y, x, settings)
         timestep = torch.tensor([settings.decode_timestep], device=settings.device, dtype=vae.dtype)
-    with injected_noise(vae.config, settings.seed, settings.rows, settings.columns, y, x):
+    noise = injected_noise(vae.config, settings.seed, settings.rows, settings.columns, y, x)
+    with _marked_as_tile(), noise:
         pixels: Tensor = vae.decode(block.to(vae.dtype), timestep, return_dict=False)[0][0]
     _check_size(pixels, t, y, x, settings.ratios)
     pixels = pixels[:, _used(t), _used(y), _used(x)].float()
@@ -78,14 +85,38 @@ def to_uint8(pixels: Tensor) -> NDArray[np.uint8]:
     return array
 
 
-def _denormalised(vae: "AutoencoderKLLTXVideo", latents: Tensor) -> Tensor:
-    """As ``LTXPipeline._denormalize_latents``."""
-    mean, std = (
-        values.to(latents.device, latents.dtype).view(1, -1, 1, 1, 1)
-        for values in (vae.latents_mean, vae.latents_std)
-    )
+def denormalize(latents: Tensor, vae: "AutoencoderKLLTXVideo") -> Tensor:
+    """Latents ``[B, C, T, h, w]`` as the transformer has them -> as the decoder wants them, same dtype.
+
+    As ``LTXPipeline._denormalize_latents``.
+    """
+    mean, std = latent_statistics(vae, latents)
     denormalised: Tensor = latents * std / vae.config.scaling_factor + mean
     return denormalised
+
+
+def latent_statistics(vae: "AutoencoderKLLTXVideo", latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each latent channel, ``[1, C, 1, 1, 1]``, where and as ``latents`` are."""
+    mean: Tensor = vae.latents_mean.view(1, -1, 1, 1, 1).to(latents)
+    std: Tensor = vae.latents_std.view(1, -1, 1, 1, 1).to(latents)
+    return mean, std
+
+
+def is_tile() -> bool:
+    """Whether this thread decodes a tile for ``decode_tile``.
+
+    A decoder that cuts by itself must then decode it whole, and leave its noise to ``decode_tile``.
+    """
+    return _in_decode_tile.get()
+
+
+@contextmanager
+def _marked_as_tile() -> Iterator[None]:
+    token = _in_decode_tile.set(True)
+    try:
+        yield
+    finally:
+        _in_decode_tile.reset(token)
 
 
 def _noised(block: Tensor, t: Interval, y: Interval, x: Interval, settings: DecodeSettings) -> Tensor:

@@ -14,16 +14,16 @@ _NAME = "lora"  # of the one adapter that is there between loading and fusing
 _PARTS = {"lora_A.weight": "A", "lora_down.weight": "A", "lora_B.weight": "B", "lora_up.weight": "B"}
 
 
-def fuse_lora(transformer: Any, url: str, weight: float = 1.0) -> None:
+def fuse_lora(transformer: Any, url: str, weight: float = 1.0, sha256: str | None = None) -> None:
     """Add ``weight`` times the LoRA at ``url`` to the weights of an LTX ``transformer``, in place.
 
     ``url`` is a .safetensors file in diffusers' or in LTX-Video's own naming. Fused, it costs nothing at
     each step, and quantization sees the sum. Raises ModelError where the file is no LoRA of this transformer,
-    or holds something else too: nothing of it is left out in silence.
+    holds something else too (nothing of it is left out in silence), or is not the one of ``sha256``.
     """
     from safetensors.torch import load
 
-    data = read_weights(url, "the LoRA")
+    data = read_weights(url, "the LoRA", sha256)
     check_lora(data, url)
     layers = _layers(load(data))
     for name, parts in layers.items():

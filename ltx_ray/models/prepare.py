@@ -1,5 +1,6 @@
 """What a run adds to the parts of its checkpoint after they are loaded, always in the same order."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from ltx_ray.config import ModelConfig
@@ -8,14 +9,18 @@ from ltx_ray.models.transformers.audio_adapter import AudioAdapter
 from ltx_ray.quantization import quantize_model
 
 
-def prepare_transformer(transformer: Any, config: ModelConfig) -> Any:
+def prepare_transformer(
+    transformer: Any, config: ModelConfig, adapter_hash: str | None, lora_hashes: Sequence[str]
+) -> Any:
     """``transformer`` with its LoRAs fused, then its audio layers added, then its weights quantized.
 
-    In place. Raises ModelError where a file does not fit, ConfigError where the device cannot quantize so.
+    In place, on the device where it is. The hashes (SHA-256) are those of the files with which the run was
+    begun: an actor that starts later must not take others. Raises ModelError where a file does not fit or
+    has changed, ConfigError where the device cannot quantize so.
     """
-    for lora in config.lora:
-        fuse_lora(transformer, lora.path, lora.weight)
+    for lora, digest in zip(config.lora, lora_hashes, strict=True):
+        fuse_lora(transformer, lora.path, lora.weight, digest)
     if config.audio_adapter is not None:
-        transformer = AudioAdapter.from_pretrained(config.audio_adapter).attach(transformer)
+        transformer = AudioAdapter.from_pretrained(config.audio_adapter, adapter_hash).attach(transformer)
     quantize_model(transformer, config.quantization)
     return transformer

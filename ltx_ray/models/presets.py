@@ -6,6 +6,7 @@ distilled models; guidance 5 for 13B dev, whose own config has a guidance schedu
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -108,12 +109,19 @@ def find_preset(checkpoint: Checkpoint, name: str | None = None) -> Preset:
     """
     if name is not None and name not in PRESETS:
         raise ConfigError(f"model.preset must be one of {', '.join(PRESETS)}, got {name!r}")
-    preset = PRESETS[name] if name is not None else _guess(checkpoint)
-    conditioned = bool(checkpoint.vae_config().get("timestep_conditioning", False))
-    if conditioned == (preset.decode_timestep is not None):
-        return preset
-    decode = _DECODE if conditioned else {"decode_timestep": None, "decode_noise_scale": None}
-    return replace(preset, **decode)
+    transformer, vae = checkpoint.transformer_config(), checkpoint.vae_config()
+    if name is None:
+        return preset_of(transformer, vae, f"{checkpoint.name} {checkpoint.path.name}")
+    return _decoding_as(vae, PRESETS[name])
+
+
+def preset_of(transformer: Mapping[str, Any], vae: Mapping[str, Any], name: str = "") -> Preset:
+    """The preset that fits the configs of a transformer and of a VAE, and the ``name`` of their checkpoint.
+
+    It is the newest that agrees with the transformer's size, then with what else the name and the configs
+    tell. Keys that a config lacks have the diffusers class's defaults.
+    """
+    return _decoding_as(vae, _guess(transformer, _is_conditioned(vae), name.lower()))
 
 
 def resolve_sampling(config: RenderConfig, preset: Preset) -> Sampling:
@@ -146,20 +154,31 @@ def _first(asked: Any, otherwise: Any) -> Any:
     return otherwise if asked is None else asked
 
 
-def _guess(checkpoint: Checkpoint) -> Preset:
-    """The newest preset that agrees with the size, then with what else the names and configs tell."""
-    config = checkpoint.transformer_config()
+def _is_conditioned(vae: Mapping[str, Any]) -> bool:
+    """Whether the VAE's decoder is given a timestep."""
+    return bool(vae.get("timestep_conditioning", False))
+
+
+def _decoding_as(vae: Mapping[str, Any], preset: Preset) -> Preset:
+    """``preset``, with a decode timestep where the VAE wants one, and only there."""
+    conditioned = _is_conditioned(vae)
+    if conditioned == (preset.decode_timestep is not None):
+        return preset
+    decode = _DECODE if conditioned else {"decode_timestep": None, "decode_noise_scale": None}
+    return replace(preset, **decode)
+
+
+def _guess(config: Mapping[str, Any], conditioned: bool, name: str) -> Preset:
+    """The newest that agrees; ``name`` in small letters."""
     width = config.get("num_attention_heads", 32) * config.get("attention_head_dim", 64)
     if width < 1024:
         return PRESETS["tiny"]
     size = "13b" if config.get("num_layers", 28) >= 48 else "2b"
     found = [preset for preset in _ALL if preset.name.startswith(f"ltxv-{size}-")]
-    name = f"{checkpoint.name} {checkpoint.path.name}".lower()
     version = re.search(r"0\.9(\.[1-9])?", name)
     if version:
         found = _narrow(found, [p for p in found if p.name.split("-")[2] == version[0]])
     found = _narrow(found, [p for p in found if ("distilled" in name) == ("distilled" in p.name)])
-    conditioned = bool(checkpoint.vae_config().get("timestep_conditioning", False))
     return _narrow(found, [p for p in found if (p.decode_timestep is not None) == conditioned])[-1]
 
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import fsspec
@@ -23,10 +22,11 @@ def adapter_url(path: str) -> str:
     return path if path.endswith(".safetensors") else f"{path.rstrip('/')}/{ADAPTER_FILE}"
 
 
-def read_weights(url: str, wanted: str) -> bytes:
+def read_weights(url: str, wanted: str, sha256: str | None = None) -> bytes:
     """The bytes of a file of weights at a path or fsspec URL; ``wanted`` names it in messages.
 
-    Raises ModelError where it cannot be read, is no safetensors file (pickles are never loaded), or is cut.
+    Raises ModelError where it cannot be read, is no safetensors file (pickles are never loaded), is cut, or
+    is not the one that the run was begun with (``sha256``, hexadecimal).
     """
     try:
         with fsspec.open(url, "rb") as file:
@@ -43,13 +43,17 @@ def read_weights(url: str, wanted: str) -> bytes:
         raise ModelError(
             f"{wanted} {url} is cut short or damaged: its header wants {needed} bytes, got {len(data)}"
         )
+    if sha256 is not None and weights_hash(data) != sha256:
+        raise ModelError(
+            f"{wanted} {url} has changed since the run began (SHA-256 was {sha256[:12]}, now "
+            f"{weights_hash(data)[:12]}): put the first one back, or begin another run with another --output"
+        )
     return data
 
 
-@lru_cache(maxsize=64)
-def weights_hash(url: str, wanted: str) -> str:
-    """SHA-256 of a file of weights, hexadecimal, read once per process. Raises ModelError."""
-    return hashlib.sha256(read_weights(url, wanted)).hexdigest()
+def weights_hash(data: bytes) -> str:
+    """SHA-256 of a file of weights, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def adapter_description(data: bytes, url: str) -> dict[str, Any]:
@@ -73,10 +77,9 @@ def adapter_description(data: bytes, url: str) -> dict[str, Any]:
     return description
 
 
-def check_adapter_fits(path: str, transformer: Mapping[str, Any]) -> None:
-    """Raise ModelError unless the adapter at ``path`` was made for a transformer of this config."""
-    url = adapter_url(path)
-    description = adapter_description(read_weights(url, "the audio adapter"), url)
+def check_adapter_fits(data: bytes, url: str, transformer: Mapping[str, Any]) -> None:
+    """Raise ModelError unless an adapter's file was made for a transformer of this config."""
+    description = adapter_description(data, url)
     width = transformer.get("num_attention_heads", 32) * transformer.get("attention_head_dim", 64)
     layers = transformer.get("num_layers", 28)
     last = description["layers"].get("end_layer", layers)

@@ -9,9 +9,8 @@ give the same latents and the same frames.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from diffusers import LTXPipeline
 from diffusers.utils import BaseOutput
@@ -20,13 +19,20 @@ from ltx_ray.config import SamplingConfig
 from ltx_ray.decoding.blend import Pixels
 from ltx_ray.errors import UserError
 from ltx_ray.models.audio.alignment import AudioTrack
-from ltx_ray.models.transformers.audio_transformer import NO_AUDIO_LAYERS, AudioLTXVideoTransformer3DModel
+from ltx_ray.models.presets import Preset, preset_of
+from ltx_ray.models.transformers.audio_transformer import (
+    NO_AUDIO_LAYERS,
+    AudioLTXVideoTransformer3DModel,
+    uncompiled,
+)
+from ltx_ray.pipelines.arguments import checked_shape
 from ltx_ray.pipelines.chunk_folder import ChunkFolder
 from ltx_ray.pipelines.fingerprint import describe_call
-from ltx_ray.pipelines.long_video import LongVideo, VideoRequest
+from ltx_ray.pipelines.long_video import LongVideo, VideoRequest, first_picture, ratios_of
 from ltx_ray.pipelines.options import LongVideoOptions, as_output
 from ltx_ray.pipelines.tiling import pipeline_tiles
 from ltx_ray.planning.chunks import ChunkSettings
+from ltx_ray.planning.geometry import frame_for
 from ltx_ray.sampling.carriers import ChunkLatents
 from ltx_ray.sampling.coherence import TemporalCoherenceLoss
 from ltx_ray.types import Chunk
@@ -37,6 +43,8 @@ __all__ = [
     "TemporalCoherenceLoss",
     "create_autoregressive_pipeline",
 ]
+
+_Made = TypeVar("_Made")
 
 
 @dataclass
@@ -111,42 +119,58 @@ class AutoregressiveLTXVideoPipeline:
         is called after each step, ``callback_on_chunk_end(pipeline, chunk_index, {"latents": ..,
         "boundary": .., "video": ..})`` after each chunk. Raises UserError for arguments that do not fit.
         """
-        options = LongVideoOptions.of(kwargs)
-        shape = {"num_frames": total_frames, "width": width, "height": height}
-        steps = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
-        SamplingConfig.checked(**steps)
+        options = LongVideoOptions.of(kwargs).filled(self._preset())
+        shape = checked_shape(total_frames, width, height, num_inference_steps, guidance_scale)
         tiles = pipeline_tiles(self.base_pipeline)
-        requests = self._requests(prompt, options, **shape, **steps)
+        requests = self._requests(prompt, options, shape)
         folder = ChunkFolder(self._folder) if self._folder is not None else None
         if folder is not None:
             call = describe_call(requests, self.chunks, tiles, self.base_pipeline)
-            seed = folder.claim(call, requests[0].seed, seed_given=options.seed is not None)
+            seed = folder.claim(call, requests[0].seed, options.seed_given)
             requests = [replace(request, seed=seed + index) for index, request in enumerate(requests)]
         videos = [LongVideo(self.base_pipeline, request, self.chunks, tiles) for request in requests]
         output = AutoregressiveVideoOutput(
             frames=None, latents=None, chunk_boundaries=videos[0].boundaries, seed=requests[0].seed
         )
         if folder is not None:
-            output["video_paths"] = [
-                self._streamed(index, video, options, folder) for index, video in enumerate(videos)
-            ]
+            output["video_paths"] = self._each(videos, partial(self._streamed, options, folder))
             return output
-        made = [self._held(index, video, options) for index, video in enumerate(videos)]
+        made = self._each(videos, partial(self._held, options))
         output["latents"] = torch.cat([latents for latents, _ in made])
-        output["frames"] = _collected([frames for _, frames in made], output["latents"], options.output_type)
+        frames = [frames for _, frames in made]
+        latent = options.output_type == "latent"
+        output["frames"] = output["latents"] if latent else as_output(frames, options.output_type)
         return output
 
+    def _preset(self) -> Preset:
+        """The renderer's, for the models of the pipeline."""
+        pipeline = self.base_pipeline
+        name = pipeline.config.get("_name_or_path") or ""
+        return preset_of(pipeline.transformer.config, pipeline.vae.config, str(name))
+
+    def _each(self, videos: Sequence[LongVideo], make: Callable[[int, LongVideo], _Made]) -> list[_Made]:
+        """What ``make`` makes of each video. Offloaded models leave the device after it."""
+        made = []
+        for index, video in enumerate(videos):
+            try:
+                made.append(make(index, video))
+            finally:
+                self.base_pipeline.maybe_free_model_hooks()
+        return made
+
     def _requests(
-        self, prompt: str | list[str], options: LongVideoOptions, **shape: Any
+        self, prompt: str | list[str], options: LongVideoOptions, shape: dict[str, Any]
     ) -> list[VideoRequest]:
-        texts = [prompt] if isinstance(prompt, str) else list(prompt)
+        texts = [prompt] if isinstance(prompt, str) else list(prompt or ())
         if not texts or not all(isinstance(text, str) for text in texts):
             raise UserError(f"prompt must be a text or a list of at least one text, got {prompt!r}")
         each = [tuple(texts)] if options.prompt_per == "chunk" else [(text,) for text in texts]
         tracks = self._tracks(options, len(each))
         seed = options.first_seed()
+        frame = frame_for(shape["num_frames"], shape["width"], shape["height"], ratios_of(self.base_pipeline))
+        given = {"options": options, "image": first_picture(options.image, frame), **shape}
         return [
-            VideoRequest(prompts=texts, seed=seed + index, audio=track, options=options, **shape)
+            VideoRequest(prompts=texts, seed=seed + index, audio=track, **given)
             for index, (texts, track) in enumerate(zip(each, tracks, strict=True))
         ]
 
@@ -154,7 +178,7 @@ class AutoregressiveLTXVideoPipeline:
         """The sound of each video."""
         if options.audio_latents is None:
             return [None] * videos
-        if not isinstance(self.base_pipeline.transformer, AudioLTXVideoTransformer3DModel):
+        if not isinstance(uncompiled(self.base_pipeline.transformer), AudioLTXVideoTransformer3DModel):
             raise UserError(NO_AUDIO_LAYERS)
         track = AudioTrack.of(options.audio_latents)
         given = track.tokens.shape[0]
@@ -165,7 +189,7 @@ class AutoregressiveLTXVideoPipeline:
         return [replace(track, tokens=track.tokens[index % given][None].cpu()) for index in range(videos)]
 
     def _held(
-        self, index: int, video: LongVideo, options: LongVideoOptions
+        self, options: LongVideoOptions, index: int, video: LongVideo
     ) -> tuple[torch.Tensor, list[Pixels]]:
         """All latents [1, C, T, rows, columns] and all frames of one video."""
         latents, frames = [], []
@@ -176,7 +200,7 @@ class AutoregressiveLTXVideoPipeline:
                 frames += [pixels for _, slab in stream.push(made.final) for pixels in slab]
         return torch.cat(latents, dim=2), frames
 
-    def _streamed(self, index: int, video: LongVideo, options: LongVideoOptions, folder: ChunkFolder) -> str:
+    def _streamed(self, options: LongVideoOptions, folder: ChunkFolder, index: int, video: LongVideo) -> str:
         """One video into ``folder``; returns where its file is."""
         stream = video.frames(folder.segments(index, video.plan))
         for chunk, made in self._chunks(index, video, options, load=partial(folder.load, index)):
@@ -210,12 +234,3 @@ class AutoregressiveLTXVideoPipeline:
                     boundary = video.boundaries[chunk.index]
                     what = {"latents": made.final, "boundary": boundary, "video": index}
                     options.callback_on_chunk_end(self, chunk.index, what)
-
-
-def _collected(videos: list[list[Pixels]], latents: torch.Tensor, output_type: str) -> Any:
-    if output_type == "latent":
-        return latents
-    made = [as_output(frames, output_type) for frames in videos]
-    if output_type == "pil":
-        return made
-    return np.stack(made) if output_type == "np" else torch.stack(made)

@@ -39,7 +39,8 @@ class ChunkFolder:
         A call that names no seed goes on with the folder's. Raises ConfigError where the folder belongs to
         another call, naming what differs.
         """
-        ours = json.loads(json.dumps({**call, "seed": seed}))
+        encoding = _ENCODING.model_dump(mode="json")
+        ours = json.loads(json.dumps({**call, "encoding": encoding, "seed": seed}))
         if self._store.create(_CALL, (json.dumps(ours, indent=2, sort_keys=True) + "\n").encode()):
             return seed
         theirs = json.loads(self._store.read(_CALL))
@@ -47,7 +48,7 @@ class ChunkFolder:
             ours["seed"] = theirs.get("seed")
         differing = [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
         if differing:
-            told = "; ".join(f"{name} was {theirs.get(name)!r}, now {ours.get(name)!r}" for name in differing)
+            told = "; ".join(_difference(name, theirs.get(name), ours.get(name)) for name in differing)
             raise ConfigError(
                 f"the folder {self._store.url} holds chunks of another call ({told}): give the same "
                 "arguments again, or another chunk_save_path"
@@ -105,3 +106,18 @@ def _chunk(video: int, chunk: int) -> str:
 
 def _segment(video: int, slab: int) -> str:
     return f"video-{video:04d}/segment-{slab:04d}.mp4"
+
+
+def _difference(name: str, theirs: Any, ours: Any) -> str:
+    """In words. Two hashes tell nobody more than that they differ."""
+    if _is_hashed(theirs) and _is_hashed(ours):
+        return f"another {name.replace('_', ' ')}"
+    was, now = ("given" if _is_hashed(value) else repr(value) for value in (theirs, ours))
+    return f"{name} was {was}, now {now}"
+
+
+def _is_hashed(value: Any) -> bool:
+    """Whether a hash stands in the place of ``value``, or of a part of it."""
+    if isinstance(value, list):
+        return any(_is_hashed(part) for part in value)
+    return isinstance(value, dict) and "sha256" in value

@@ -4,7 +4,9 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from ltx_ray.decoding.stream import SlabStream
 from ltx_ray.decoding.tile import DecodeSettings
@@ -13,6 +15,7 @@ from ltx_ray.media.image import fit_image, read_image
 from ltx_ray.models.audio.alignment import AudioTrack
 from ltx_ray.models.conditioning import encode_image, encode_prompts
 from ltx_ray.pipelines.options import LongVideoOptions
+from ltx_ray.pipelines.tiling import encode_budget
 from ltx_ray.planning.chunks import ChunkSettings
 from ltx_ray.planning.geometry import Ratios, first_frame
 from ltx_ray.planning.plan import PlanSettings, plan_shot
@@ -20,7 +23,7 @@ from ltx_ray.planning.tiles import TileSettings
 from ltx_ray.sampling.carriers import ChunkLatents, Conditioning, SamplingSettings
 from ltx_ray.sampling.chunk import denoise_chunk
 from ltx_ray.sampling.schedule import sigma_schedule
-from ltx_ray.types import Chunk, PromptSpan, Shot, ShotPlan
+from ltx_ray.types import Chunk, Frame, PromptSpan, Shot, ShotPlan
 
 ChunkStore = Callable[[int], ChunkLatents | None]
 
@@ -37,7 +40,8 @@ class VideoRequest:
     guidance_scale: float
     seed: int
     audio: AudioTrack | None  # at batch 1
-    options: LongVideoOptions
+    image: NDArray[np.uint8] | None  # the first frame [height, width, 3], of the model's grid
+    options: LongVideoOptions  # none left open
 
 
 class LongVideo:
@@ -50,9 +54,7 @@ class LongVideo:
         self._pipeline = pipeline
         self._request = request
         self._device = pipeline._execution_device
-        self._ratios = Ratios(
-            time=pipeline.vae_temporal_compression_ratio, space=pipeline.vae_spatial_compression_ratio
-        )
+        self._ratios = ratios_of(pipeline)
         settings = PlanSettings(
             chunks=chunks,
             tiles=tiles,
@@ -90,7 +92,7 @@ class LongVideo:
         for chunk in self.plan.chunks:
             known = load(chunk.index)
             if known is None:
-                conditioning = conditioning or self._conditioning()
+                conditioning = conditioning or self._conditioned()
                 made = denoise_chunk(
                     self._pipeline.transformer,
                     self._pipeline.scheduler.config,
@@ -110,8 +112,8 @@ class LongVideo:
             self._pipeline.vae,
             self.plan,
             DecodeSettings(
-                decode_timestep=options.decode_timestep,
-                decode_noise_scale=options.decode_noise_scale,
+                decode_timestep=options.decode_timestep or 0.0,
+                decode_noise_scale=options.decode_noise_scale or 0.0,
                 seed=self._request.seed,
                 rows=frame.rows,
                 columns=frame.columns,
@@ -139,6 +141,7 @@ class LongVideo:
 
     def _sampling_settings(self) -> SamplingSettings:
         request, options = self._request, self._request.options
+        assert options.rope is not None
         return SamplingSettings(
             sigmas=options.sigmas,
             num_inference_steps=request.num_inference_steps,
@@ -154,32 +157,44 @@ class LongVideo:
             device=str(self._device),
         )
 
-    def _conditioning(self) -> Conditioning:
-        """What the farm's condition stage makes, of the pipeline's own parts."""
+    def _conditioned(self) -> Conditioning:
+        """What the farm's condition stage makes, of the pipeline's own parts.
+
+        Where they are offloaded, they leave the device before the transformer comes.
+        """
         request, pipeline, frame = self._request, self._pipeline, self.plan.frame
         encode = [*request.prompts, request.options.negative_prompt]
-        embeds, masks = encode_prompts(pipeline.tokenizer, pipeline.text_encoder, encode)
+        embeds, masks = encode_prompts(pipeline.tokenizer, pipeline.text_encoder, encode, device=self._device)
+        image = None
+        if request.image is not None:
+            budget = encode_budget(pipeline)
+            image = encode_image(pipeline.vae, request.image, budget, device=self._device).cpu()
+        pipeline.maybe_free_model_hooks()
         return Conditioning(
             prompt_embeds=embeds[:-1],
             prompt_mask=masks[:-1],
             negative_embeds=embeds[-1:],
             negative_mask=masks[-1:],
-            image=self._image(),
+            image=image,
             rows=frame.rows,
             columns=frame.columns,
             fps=request.options.frame_rate,
             audio=request.audio,
         )
 
-    def _image(self) -> Tensor | None:
-        image, frame = self._request.options.image, self.plan.frame
-        if image is None:
-            return None
-        if isinstance(image, str):
-            pixels = read_image(image, frame.width, frame.height)
-        else:
-            pixels = fit_image(image, frame.width, frame.height)
-        return encode_image(self._pipeline.vae, pixels).cpu()
+
+def ratios_of(pipeline: Any) -> Ratios:
+    """Frames per latent and pixels per cell of an ``LTXPipeline``."""
+    return Ratios(time=pipeline.vae_temporal_compression_ratio, space=pipeline.vae_spatial_compression_ratio)
+
+
+def first_picture(image: Image.Image | str | None, frame: Frame) -> NDArray[np.uint8] | None:
+    """``image``, or what it names, as large as ``frame``. Raises MediaError for what is no image."""
+    if image is None:
+        return None
+    if isinstance(image, str):
+        return read_image(image, frame.width, frame.height)
+    return fit_image(image, frame.width, frame.height)
 
 
 def _with_prompts(plan: ShotPlan, prompts: tuple[str, ...]) -> ShotPlan:

@@ -1,7 +1,8 @@
 """What ``generate_long_video`` takes beyond the guide's arguments, with its defaults and its bounds."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from os import PathLike, fspath
 from typing import Any, Literal
 
 import numpy as np
@@ -9,12 +10,24 @@ import torch
 from PIL import Image
 
 from ltx_ray.config import SamplingConfig
+from ltx_ray.decoding.blend import Pixels
 from ltx_ray.errors import UserError
 from ltx_ray.models.audio.alignment import AudioTrack
+from ltx_ray.models.presets import Preset
+from ltx_ray.pipelines.arguments import as_number, as_whole
 from ltx_ray.sampling.coordinates import Rope
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 _SAMPLING = SamplingConfig()  # the renderer's defaults
+# Those with bounds of the renderer's own.
+_SAMPLED = (
+    "image_strength",
+    "overlap_strength",
+    "adain_factor",
+    "coherence_guidance",
+    "audio_guidance_scale",
+)
+_DECODED = ("decode_timestep", "decode_noise_scale")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,47 +47,63 @@ class LongVideoOptions:
     adain_factor: float = _SAMPLING.adain_factor  # 0 .. 1: how far colours follow the first chunk
     coherence_guidance: float = _SAMPLING.coherence_guidance  # 0: off; see TemporalCoherenceLoss
     sigmas: tuple[float, ...] | None = None  # explicit noise levels instead of steps
-    rope: Rope = "causal"  # times of latents; "uniform" for the models 0.9.0 and 0.9.1
-    decode_timestep: float = 0.05  # for VAEs that want one
-    decode_noise_scale: float = 0.025  # for VAEs that want one
+    rope: Rope | None = None  # times of latents; None: the preset's, as of the two next
+    decode_timestep: float | None = None  # for VAEs that want one
+    decode_noise_scale: float | None = None  # for VAEs that want one
     output_type: Literal["pil", "np", "pt", "latent"] = "pil"
     callback_on_step_end: Callable[..., Any] | None = None
     callback_on_chunk_end: Callable[..., Any] | None = None
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> "LongVideoOptions":
-        """Checked options. Raises UserError, naming the argument, what came and what is allowed."""
+        """Checked options, numbers as plain ones. Raises UserError, naming the argument, what came and what
+        is allowed."""
         known = [field.name for field in fields(cls)]
         unknown = sorted(given.keys() - set(known))
         if unknown:
             raise UserError(
                 f"generate_long_video does not know {', '.join(unknown)}; it takes {', '.join(known)}"
             )
-        if given.get("sigmas") is not None:
-            given = {**given, "sigmas": tuple(float(sigma) for sigma in given["sigmas"])}
-        options = cls(**given)
-        options._check()
+        options = cls(**{name: _plain(name, value) for name, value in given.items()})
+        options._check_kinds()
+        options._check_numbers()
         return options
 
-    def _check(self) -> None:
-        names = ("image_strength", "overlap_strength", "adain_factor", "coherence_guidance", "sigmas", "rope")
-        # The renderer's own bounds.
-        SamplingConfig.checked(
-            audio_guidance_scale=self.audio_guidance_scale,
-            **{name: getattr(self, name) for name in names},
-        )
+    def _check_kinds(self) -> None:
         for name, allowed in (("prompt_per", ("video", "chunk")), ("output_type", OUTPUT_TYPES)):
             if getattr(self, name) not in allowed:
                 raise UserError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        for name in ("decode_timestep", "decode_noise_scale"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+        kinds: tuple[tuple[str, Any, str], ...] = (
+            ("negative_prompt", str, "a text"),
+            ("generator", torch.Generator | None, "one torch.Generator"),
+            ("image", Image.Image | str | None, "a PIL image, a path or a URL"),
+            ("callback_on_step_end", Callable | None, "a function"),
+            ("callback_on_chunk_end", Callable | None, "a function"),
+        )
+        for name, kind, words in kinds:
+            if not isinstance(getattr(self, name), kind):
+                raise UserError(f"{name} must be {words}, got {type(getattr(self, name)).__name__}")
+
+    def _check_numbers(self) -> None:
+        SamplingConfig.checked(**{name: getattr(self, name) for name in (*_SAMPLED, "sigmas", "rope")})
+        for name in _DECODED:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise UserError(f"{name} must be from 0 to 1, got {value}")
         if not 0 < self.frame_rate < 1000:
             raise UserError(f"frame_rate must be above 0 and below 1000, got {self.frame_rate}")
-        if not (self.generator is None or isinstance(self.generator, torch.Generator)):
-            raise UserError(f"generator must be one torch.Generator, got {type(self.generator).__name__}")
         if self.seed is not None and not 0 <= self.seed < 2**53:
             raise UserError(f"seed must be a whole number from 0 to 2**53 - 1, got {self.seed}")
+
+    def filled(self, preset: Preset) -> "LongVideoOptions":
+        """With ``preset``'s values where these are None, as a render has them."""
+        open_ones = [name for name in ("rope", *_DECODED) if getattr(self, name) is None]
+        return replace(self, **{name: getattr(preset, name) for name in open_ones})
+
+    @property
+    def seed_given(self) -> bool:
+        """Whether the caller decides the seed."""
+        return self.seed is not None or self.generator is not None
 
     def first_seed(self) -> int:
         """The seed, or one drawn from ``generator`` (None: from torch's own)."""
@@ -85,12 +114,29 @@ class LongVideoOptions:
         return int(drawn)
 
 
-def as_output(frames: "list[np.ndarray[Any, Any]]", output_type: str) -> Any:
-    """Frames [height, width, 3] uint8 as diffusers' pipelines return one video.
+def _plain(name: str, value: Any) -> Any:
+    """The argument, with numbers as Python's own, and a path as a text."""
+    if name == "image" and isinstance(value, PathLike):
+        return fspath(value)
+    if name in (*_SAMPLED, "frame_rate") or (name in _DECODED and value is not None):
+        return as_number(name, value)
+    if name == "seed" and value is not None:
+        return as_whole(name, value)
+    if name == "sigmas" and value is not None:
+        levels = value.tolist() if hasattr(value, "tolist") else value
+        if not isinstance(levels, Sequence) or isinstance(levels, str):
+            raise UserError(f"sigmas must be a list of numbers, got {value!r}")
+        return tuple(as_number("each of sigmas", level) for level in levels)
+    return value
 
-    "pil": a list of images; "np": float32 [F, H, W, 3] in [0, 1]; "pt": the same as a tensor [F, 3, H, W].
+
+def as_output(videos: Sequence[Sequence[Pixels]], output_type: str) -> Any:
+    """Videos of frames [height, width, 3] uint8 as diffusers' pipelines return them.
+
+    "pil": a list of images for each; "np": float32 [B, F, H, W, 3] in [0, 1]; "pt": the same as a tensor
+    [B, F, 3, H, W].
     """
     if output_type == "pil":
-        return [Image.fromarray(frame) for frame in frames]
-    array = np.stack(frames).astype(np.float32) / 255
-    return array if output_type == "np" else torch.from_numpy(array).permute(0, 3, 1, 2)
+        return [[Image.fromarray(frame) for frame in frames] for frames in videos]
+    array = np.stack([np.stack(frames).astype(np.float32) / 255 for frames in videos])
+    return array if output_type == "np" else torch.from_numpy(array).permute(0, 1, 4, 2, 3)

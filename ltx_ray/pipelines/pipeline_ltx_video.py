@@ -23,7 +23,11 @@ from ltx_ray.models.audio.alignment import (
     latent_span,
     window_size,
 )
-from ltx_ray.models.transformers.audio_transformer import NO_AUDIO_LAYERS, AudioLTXVideoTransformer3DModel
+from ltx_ray.models.transformers.audio_transformer import (
+    NO_AUDIO_LAYERS,
+    AudioLTXVideoTransformer3DModel,
+    uncompiled,
+)
 from ltx_ray.planning.geometry import Ratios, frame_for
 from ltx_ray.sampling.schedule import repaired_config
 from ltx_ray.types import Frame
@@ -82,8 +86,14 @@ class LTXVideoPipeline(LTXPipeline):  # type: ignore[misc]
 
         ``height`` and ``width`` may be any even numbers and ``num_frames`` any length: the model makes the
         next multiple of 32 and 8k + 1, and the centre and the beginning are returned (latents come whole).
-        Raises UserError for audio without audio layers, or of another batch or width.
+        Raises UserError for audio without audio layers, or of another batch or width, and for audio guidance
+        together with ``guidance_rescale``, which would take the deviation of another prediction.
         """
+        if audio_latents is not None and audio_guidance_scale != 1 and kwargs.get("guidance_rescale", 0) > 0:
+            raise UserError(
+                f"guidance_rescale must be 0 where audio_guidance_scale is not 1, got "
+                f"{kwargs['guidance_rescale']} and {audio_guidance_scale}: leave one of them out"
+            )
         frame = frame_for(num_frames, width, height, self.ratios)
         shape = {"height": frame.height, "width": frame.width, "num_frames": frame.frames}
         call = {"frame_rate": frame_rate, "num_inference_steps": num_inference_steps, **shape, **kwargs}
@@ -115,7 +125,7 @@ class LTXVideoPipeline(LTXPipeline):  # type: ignore[misc]
         if latents is None:
             yield
             return
-        if not isinstance(self.transformer, AudioLTXVideoTransformer3DModel):
+        if not isinstance(uncompiled(self.transformer), AudioLTXVideoTransformer3DModel):
             raise UserError(NO_AUDIO_LAYERS)
         track = AudioTrack.of(latents)
         spans = [latent_span(latent, fps, self.ratios) for latent in range(frame.latents)]

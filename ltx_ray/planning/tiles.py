@@ -12,6 +12,7 @@ from itertools import product
 from ltx_ray.config import DecodingConfig
 from ltx_ray.errors import ConfigError
 from ltx_ray.planning.geometry import Ratios, ceil_div, first_frame, latent_at
+from ltx_ray.planning.tile_bounds import halo_and_ramp
 from ltx_ray.types import Interval, Slab, Tile
 
 
@@ -23,11 +24,10 @@ class TileSettings:
     temporal_halo: int  # latents
     ramp: int  # pixels
     ramp_frames: int  # frames
-    tile_size: int | None  # pixels of a decoded tile, halo included; None: as large as the budget allows
+    tile_size: int | None  # pixels, bounds the sides of a decoded tile, context included; None: no bound
     slab_frames: int  # at most so many frames are decoded together, halo apart
-    tile_bytes: int  # budget for one tile's activations
+    tile_bytes: int  # budget for one tile's activations, a bound beside tile_size
     bytes_per_cell: int  # peak activation bytes of the decoder for one cell of one latent
-    largest_tile: int | None = None  # pixels of a decoded tile at most, beside the budget
     trailing_halo: int | None = None  # latents of context after a slab; None: temporal_halo
 
     @classmethod
@@ -35,9 +35,7 @@ class TileSettings:
         cls, config: DecodingConfig, ratios: Ratios, bytes_per_cell: int, tile_bytes: int
     ) -> "TileSettings":
         """The config's, with ``tile_overlap`` worked out, and ``tile_bytes`` where it names no budget."""
-        halo, ramp = config.halo, config.ramp
-        if config.tile_overlap is not None:
-            halo, ramp = overlap_to_halo_and_ramp(config.tile_overlap, ratios.space)
+        halo, ramp = halo_and_ramp(config, ratios.space)
         return cls(
             halo=halo,
             temporal_halo=config.temporal_halo,
@@ -69,28 +67,6 @@ def balanced(total: int, parts: int) -> list[tuple[int, int]]:
         runs.append((start, stop))
         start = stop
     return runs
-
-
-def overlap_to_halo_and_ramp(overlap: int, ratio: int) -> tuple[int, int]:
-    """``(halo in cells, ramp in pixels)`` of tiles of which two neighbours decode ``overlap`` pixels both.
-
-    Half of the overlap is the ramp over which they are blended (an even number of pixels), the rest is
-    context that lies half on either side of it. Tiles decode whole cells of ``ratio`` pixels, so what they
-    really share is the overlap rounded up to a multiple of 2 x ``ratio``. Raises ConfigError for a negative
-    overlap.
-    """
-    if overlap < 0:
-        raise ConfigError(f"the overlap of two tiles must be 0 pixels or more, got {overlap}")
-    ramp = overlap // 4 * 2
-    extend = ceil_div(overlap, 2 * ratio)
-    return extend - ceil_div(ramp // 2, ratio), ramp
-
-
-def smallest_tile_size(halo: int, ramp: int, ratio: int) -> int:
-    """Pixels within which a tile between two neighbours stays in any frame: its core, ramps and halos."""
-    least = max(ceil_div(ramp, ratio), 1)
-    # Cores of a balanced cut are almost up to twice as long as the least length that holds two ramps.
-    return (2 * (halo + ceil_div(ramp // 2, ratio)) + 2 * least - 1) * ratio
 
 
 def space_interval(core: tuple[int, int], cells: int, settings: TileSettings, ratios: Ratios) -> Interval:
@@ -144,18 +120,14 @@ def plan_slabs(
 ) -> tuple[Slab, ...]:
     """All slabs of a shot of ``latents`` latents of ``rows`` x ``columns`` cells; ``num_frames`` are written.
 
-    Of all cuts whose largest decoded tile fits ``tile_bytes``, the one with the least decoded cells is taken
-    (at a tie, the fewest parts). Raises ConfigError where not even the smallest tile fits.
+    Of all cuts whose largest decoded tile fits both ``tile_size`` and ``tile_bytes``, the one with the least
+    decoded cells is taken (at a tie, the fewest parts). Raises ConfigError where not even the smallest tile
+    fits, and says which of the two it does not fit.
     """
-    budget = None if settings.tile_size else settings.tile_bytes // settings.bytes_per_cell
-    cuts = product(
-        _time_cuts(latents, settings, ratios),
-        _space_cuts(rows, settings, ratios),
-        _space_cuts(columns, settings, ratios),
-    )
+    planes = _space_cuts(rows, settings, ratios), _space_cuts(columns, settings, ratios)
     best: tuple[tuple[int, int], tuple[_Cut, _Cut, _Cut]] | None = None
-    for times, ys, xs in cuts:
-        if budget is not None and times.longest * ys.longest * xs.longest > budget:
+    for times, ys, xs in product(_time_cuts(latents, settings, ratios), *planes):
+        if times.longest * ys.longest * xs.longest * settings.bytes_per_cell > settings.tile_bytes:
             continue
         rank = (times.total * ys.total * xs.total, times.parts * ys.parts * xs.parts)
         if best is None or rank < best[0]:
@@ -208,18 +180,27 @@ def _time_cuts(latents: int, settings: TileSettings, ratios: Ratios) -> list[_Cu
 
 
 def _space_cuts(cells: int, settings: TileSettings, ratios: Ratios) -> list[_Cut]:
-    """Cuts of one spatial axis, from whole to tiles that just hold their ramps."""
+    """Cuts of one spatial axis within ``tile_size``, from the fewest parts to parts that just hold ramps.
+
+    Raises ConfigError where there is none.
+    """
     least = max(ceil_div(settings.ramp, ratios.space), 1)
     counts = range(1, max(cells // least, 1) + 1)
     cuts = [
         _cut([space_interval(core, cells, settings, ratios) for core in balanced(cells, n)]) for n in counts
     ]
-    if settings.largest_tile is not None:
-        cuts = [cut for cut in cuts if cut.longest * ratios.space <= settings.largest_tile]
     if settings.tile_size is None:
         return cuts
-    size = max(settings.tile_size // ratios.space, 1)
-    return [next((cut for cut in cuts if cut.longest <= size), cuts[-1])]
+    within = [cut for cut in cuts if cut.longest * ratios.space <= settings.tile_size]
+    if not within:
+        smallest = min(cut.longest for cut in cuts) * ratios.space
+        raise ConfigError(
+            f"decoding.tile_size is {settings.tile_size} pixels, but the smallest tiles of a frame side of "
+            f"{cells * ratios.space} pixels have {smallest}, with {settings.halo} cells of context and a "
+            f"ramp of {settings.ramp} pixels: raise it, or lower decoding.tile_overlap (or decoding.halo and "
+            "decoding.ramp)"
+        )
+    return within
 
 
 def _cut(intervals: list[Interval]) -> _Cut:

@@ -21,7 +21,8 @@ from ltx_ray.planning.geometry import Ratios, first_frame
 MARGIN = 4
 DEFAULT_TOKENS_PER_SECOND = 25.0
 
-Span = tuple[float, float]
+# Exact: at a tie of two windows a rounding would decide, and another for another start of the same sound.
+Span = tuple[Fraction, Fraction]
 
 
 class AudioContext(NamedTuple):
@@ -31,8 +32,8 @@ class AudioContext(NamedTuple):
     windows: Tensor  # [T, K] int64: the tokens that each latent hears
     offsets: Tensor  # [T, K] float32: seconds from the middle of the latent to the middle of the token
 
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> "AudioContext":
-        """On ``device``, with tokens in ``dtype``; times stay float32."""
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "AudioContext":
+        """On ``device``, with tokens in ``dtype`` (None: as they are); times stay float32."""
         return AudioContext(
             self.tokens.to(device, dtype), self.windows.to(device), self.offsets.to(device, torch.float32)
         )
@@ -67,7 +68,8 @@ class AudioTrack:
 
 def latent_span(latent: int, fps: float, ratios: Ratios) -> Span:
     """Seconds of the video, from and to, that latent frame ``latent`` (0-based) covers."""
-    return first_frame(latent, ratios) / fps, first_frame(latent + 1, ratios) / fps
+    rate = Fraction(fps)
+    return first_frame(latent, ratios) / rate, first_frame(latent + 1, ratios) / rate
 
 
 def window_size(fps: float, ratios: Ratios, tokens_per_second: float) -> int:
@@ -78,15 +80,18 @@ def window_size(fps: float, ratios: Ratios, tokens_per_second: float) -> int:
 def audio_context(track: AudioTrack, spans: Sequence[Span], window: int) -> AudioContext:
     """The context of latents that cover ``spans`` (seconds of the video), in the order of the sequence.
 
-    Every latent hears the ``window`` tokens around the middle of its span. Worked out in float64 on the
-    CPU from times alone: the same latent of the same shot has the same window in whichever chunk it is.
+    Every latent hears the ``window`` tokens around the middle of its span. Worked out in fractions from
+    times alone: the same latent of the same shot has the same window in whichever chunk it is.
     """
-    rate = float(track.tokens_per_second)
-    middles = torch.tensor([(start + stop) / 2 for start, stop in spans], dtype=torch.float64)[:, None]
-    first = torch.floor((middles - track.start_s) * rate - window / 2 + 0.5)
-    index = first + torch.arange(window, dtype=torch.float64)
-    offsets = track.start_s + (index + 0.5) / rate - middles
-    held = index.long().clamp(0, track.tokens.shape[1] - 1)
+    rate, begin = Fraction(track.tokens_per_second), Fraction(track.start_s)
+    middles = [(start + stop) / 2 - begin for start, stop in spans]  # from the first token's beginning
+    firsts = [math.floor(middle * rate - Fraction(window, 2) + Fraction(1, 2)) for middle in middles]
+    halves = [(first + Fraction(1, 2)) / rate for first in firsts]
+    nearest = [float(half - middle) for half, middle in zip(halves, middles, strict=True)]
+    steps = torch.arange(window)
+    index = torch.tensor(firsts)[:, None] + steps
+    offsets = torch.tensor(nearest, dtype=torch.float64)[:, None] + steps / float(rate)
+    held = index.clamp(0, track.tokens.shape[1] - 1)
     # Only what these latents hear, in memory of its own: a chunk of a long shot projects no other tokens.
     low, high = int(held.min()), int(held.max())
     return AudioContext(track.tokens[:, low : high + 1].clone(), held - low, offsets.float())

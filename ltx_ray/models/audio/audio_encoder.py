@@ -62,13 +62,18 @@ class AudioEncoder(nn.Module):
                 f"AudioEncoder's sample_rate and its mel settings' must be one, "
                 f"got {sample_rate} and {self.mel.settings.sample_rate}"
             )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_SEED)
-            bands = input_channels * self.mel.settings.n_mels
+        bands = input_channels * self.mel.settings.n_mels
+        # On no device, so that nothing is drawn from the global generator.
+        with torch.device("meta"):
             self.conv_in = nn.Conv1d(bands, hidden_channels, kernel_size=4, stride=2)
             self.conv_mid = nn.Conv1d(hidden_channels, hidden_channels, kernel_size=4, stride=2)
             self.norm = nn.LayerNorm(hidden_channels)
             self.proj_out = nn.Linear(hidden_channels, latent_channels)
+        self.to_empty(device="cpu")
+        self.norm.reset_parameters()
+        draw = torch.Generator().manual_seed(_SEED)
+        for layer in (self.conv_in, self.conv_mid, self.proj_out):
+            _init(layer, draw)
 
     @property
     def sample_rate(self) -> int:
@@ -140,3 +145,11 @@ class AudioEncoder(nn.Module):
                 sound, rate, self.sample_rate, lowpass_filter_width=_FILTER_ZEROS
             )
         return sound
+
+
+def _init(layer: nn.Module, draw: torch.Generator) -> None:
+    """torch's own initialisation of linear layers and convolutions, from a generator of its own."""
+    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+    bound = weight[0].numel() ** -0.5
+    nn.init.uniform_(weight, -bound, bound, generator=draw)
+    nn.init.uniform_(bias, -bound, bound, generator=draw)

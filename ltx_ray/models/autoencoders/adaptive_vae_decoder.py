@@ -7,32 +7,34 @@ so there is no cycle, and a pipeline that is saved with it is a stock checkpoint
 """
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import AutoencoderKLLTXVideo
 from diffusers.models.autoencoders.autoencoder_kl_ltx import LTXVideoDecoder3d
 from torch import Tensor, nn
 
-from ltx_ray.decoding.accumulate import add_tile
+from ltx_ray.decoding.accumulate import TileSum
 from ltx_ray.decoding.budget import DEFAULT_TILE_BYTES, decoder_bytes_per_cell
 from ltx_ray.decoding.layers import decoder_layers
 from ltx_ray.decoding.noise import injected_noise
+from ltx_ray.decoding.tile import is_tile
 from ltx_ray.errors import ConfigError, ModelError, UserError
 from ltx_ray.models.autoencoders.decode_plan import DecodePlan, Tiling, plan_decode
-from ltx_ray.models.autoencoders.low_band import (
-    coarse_latents,
-    low_band_of,
-    replace_low_band,
-    wavelets_of,
-)
+from ltx_ray.models.autoencoders.low_band import coarse_latents, low_band_of, replace_low_band, wavelets_of
 from ltx_ray.planning.geometry import Ratios, frames_of
 from ltx_ray.planning.tiles import whole_axis
 from ltx_ray.types import Interval, Tile
 
 _log = logging.getLogger(__name__)
 _SEEDS = 2**53  # as a shot's
+
+
+class _Sample(NamedTuple):
+    latents: Tensor  # [1, C, T, h, w]
+    timestep: Tensor | None  # [1]
+    seed: int | None  # of the noise inside the decoder
 
 
 def create_adaptive_decoder(
@@ -67,8 +69,8 @@ class AdaptiveVAEDecoder(LTXVideoDecoder3d):  # type: ignore[misc]
 
     ``last_plan`` says how the last call was decoded, and why. ``noise_seed`` keys the noise that decoders of
     0.9.1 add inside, so that tiles agree: None draws one from torch's generator for each tiled call, and
-    leaves whole decodes to diffusers. The samples of a batch are decoded one by one. While gradients are
-    recorded with checkpointing, nothing is tiled.
+    leaves whole decodes to diffusers. The samples of a batch are decoded one by one. Nothing is tiled while
+    gradients are recorded with checkpointing, nor what ``decode_tile`` decodes, whose noise is left alone.
     """
 
     def __init__(
@@ -155,106 +157,94 @@ class AdaptiveVAEDecoder(LTXVideoDecoder3d):  # type: ignore[misc]
     def plan(self, latents: Tensor) -> DecodePlan:
         """How ``latents`` ``[B, C, T, h, w]`` would be decoded now. Raises ConfigError as a call does."""
         budget = self.memory_budget or DEFAULT_TILE_BYTES.get(latents.device.type, DEFAULT_TILE_BYTES["cuda"])
-        # Checkpointing decodes again in the backward pass, where the noise of a tile is not known any more.
-        checkpointed = torch.is_grad_enabled() and self.gradient_checkpointing
+        off = self._why_off()
         return plan_decode(
             (latents.shape[2], latents.shape[3], latents.shape[4]),
-            tiling=None if checkpointed else self.tiling,
+            tiling=None if off else self.tiling,
             ratios=self.ratios,
             bytes_per_cell=decoder_bytes_per_cell(self.vae_config, latents.element_size()),
             memory_budget=budget,
-            off="gradients are checkpointed" if checkpointed else "tiling is off",
+            off=off or "tiling is off",
         )
+
+    def _why_off(self) -> str | None:
+        """Why nothing may be cut now, whatever the settings are."""
+        if is_tile():
+            return "it is a tile already"
+        # Checkpointing decodes again in the backward pass, where the noise of a tile is not known any more.
+        if torch.is_grad_enabled() and self.gradient_checkpointing:
+            return "gradients are checkpointed"
+        return None
 
     def forward(self, hidden_states: Tensor, temb: Tensor | None = None) -> Tensor:
         """Pixels of denormalised latents ``[B, C, T, h, w]``; ``temb`` is ``[1]`` or ``[B]`` as for stock.
 
         Raises ConfigError where no tile fits ``memory_budget``, UserError for a ``temb`` of another size.
         """
-        plan = self.plan(hidden_states)
-        self.last_plan = plan
+        plan = self.last_plan = self.plan(hidden_states)
         _log.info("%s", plan)
-        timesteps = self._timesteps(temb, len(hidden_states))
-        seed = self.noise_seed
+        seed = None if is_tile() else self.noise_seed
         if seed is None and plan.tiled and any(self.vae_config["decoder_inject_noise"]):
             seed = int(torch.randint(_SEEDS, ()))
-        if len(hidden_states) == 1 and not plan.tiled:
-            return self._whole(hidden_states, timesteps[0], seed)
+        samples = self._samples(hidden_states, temb, seed)
+        if len(samples) == 1 and not plan.tiled:
+            return self._whole(samples[0])
         output = self._empty(hidden_states)
-        for index, timestep in enumerate(timesteps):
-            sample = hidden_states[index : index + 1]
-            if plan.tiled:
-                low = self._low_band(sample, timestep, seed) if self.coarse_low_band else None
-                self._add_tiles(output[index], sample, timestep, seed, plan, low)
-            else:
-                output[index] = self._whole(sample, timestep, seed)[0]
+        for index, sample in enumerate(samples):
+            low = self._low_band(sample) if plan.tiled and self.coarse_low_band else None
+            self._decode_into(output[index], sample, plan, low)
         return output
 
-    def _timesteps(self, temb: Tensor | None, samples: int) -> list[Tensor | None]:
-        """The timestep of each sample."""
-        if self.timestep_scale_multiplier is None:
-            return [None] * samples
-        if temb is None or temb.numel() not in (1, samples):
-            got = "none" if temb is None else f"a tensor {list(temb.shape)}"
-            raise UserError(
-                f"this VAE's decoder wants one timestep, or one for each of {samples} samples, got {got}: "
-                "call vae.decode(latents, torch.tensor([0.05]))"
-            )
-        return list(torch.split(temb.flatten().expand(samples), 1))
+    def _samples(self, latents: Tensor, temb: Tensor | None, seed: int | None) -> list[_Sample]:
+        """The samples of a batch, each with its timestep."""
+        count = len(latents)
+        steps: Sequence[Tensor | None] = [None] * count
+        if self.timestep_scale_multiplier is not None:
+            if temb is None or temb.numel() not in (1, count):
+                got = "none" if temb is None else f"a tensor {list(temb.shape)}"
+                raise UserError(
+                    f"this VAE's decoder wants one timestep, or one for each of {count} samples, got {got}: "
+                    "call vae.decode(latents, torch.tensor([0.05]))"
+                )
+            steps = torch.split(temb.flatten().expand(count), 1)
+        return [_Sample(latents[index : index + 1], step, seed) for index, step in enumerate(steps)]
 
     def _empty(self, latents: Tensor) -> Tensor:
         frames = frames_of(latents.shape[2], self.ratios)
         height, width = latents.shape[3] * self.ratios.space, latents.shape[4] * self.ratios.space
-        return latents.new_zeros(len(latents), self.vae_config["out_channels"], frames, height, width)
+        return latents.new_empty(len(latents), self.vae_config["out_channels"], frames, height, width)
 
-    def _add_tiles(
-        self,
-        output: Tensor,
-        latents: Tensor,
-        timestep: Tensor | None,
-        seed: int | None,
-        plan: DecodePlan,
-        low: Tensor | None = None,
-    ) -> None:
-        """Decode one sample ``[1, C, T, h, w]`` tile by tile into ``output`` ``[3, F, H, W]``."""
+    def _decode_into(self, output: Tensor, sample: _Sample, plan: DecodePlan, low: Tensor | None) -> None:
+        """Decode one sample as planned into ``output`` ``[3, F, H, W]``."""
+        if not plan.tiled:
+            output[:] = self._whole(sample)[0]
+        added = TileSum(output)
         for slab in plan.slabs:
             for tile in slab.tiles:
                 # No name holds a tile's pixels while the next one is decoded.
-                add_tile(output, self._tile(latents, timestep, seed, slab.t, tile, low), slab.t, tile)
+                added.add(self._tile(sample, slab.t, tile, low), slab.t, tile)
 
-    def _tile(
-        self,
-        latents: Tensor,
-        timestep: Tensor | None,
-        seed: int | None,
-        t: Interval,
-        tile: Tile,
-        low: Tensor | None,
-    ) -> Tensor:
+    def _tile(self, sample: _Sample, t: Interval, tile: Tile, low: Tensor | None) -> Tensor:
         """All decoded pixels ``[3, f, h, w]`` of a tile, context included."""
-        y, x = tile.y, tile.x
+        latents, y, x = sample.latents, tile.y, tile.x
         block = latents[:, :, t.in_start : t.in_stop, y.in_start : y.in_stop, x.in_start : x.in_stop]
-        with injected_noise(self.vae_config, seed, latents.shape[3], latents.shape[4], y, x):
-            pixels: Tensor = super().forward(block, timestep)[0]
+        with injected_noise(self.vae_config, sample.seed, latents.shape[3], latents.shape[4], y, x):
+            pixels: Tensor = super().forward(block, sample.timestep)[0]
         if low is None:
             return pixels
         return replace_low_band(pixels, low, t, tile, self.ratios, wavelets_of(self.hierarchical_encoder))
 
-    def _low_band(self, latents: Tensor, timestep: Tensor | None, seed: int | None) -> Tensor:
+    def _low_band(self, sample: _Sample) -> Tensor:
         """The frame's low band ``[3, F, H / 2**n, W / 2**n]``, within the memory budget as well."""
         levels = wavelets_of(self.hierarchical_encoder).compression_levels
-        coarse = coarse_latents(latents, levels)
-        plan = self.plan(coarse)
-        if plan.tiled:
-            pixels = self._empty(coarse)[0]
-            self._add_tiles(pixels, coarse, timestep, seed, plan)
-        else:
-            pixels = self._whole(coarse, timestep, seed)[0]
-        return low_band_of(pixels, levels, latents.shape[3], latents.shape[4], self.ratios)
+        coarse = sample._replace(latents=coarse_latents(sample.latents, levels))
+        pixels = self._empty(coarse.latents)[0]
+        self._decode_into(pixels, coarse, self.plan(coarse.latents), None)
+        return low_band_of(pixels, levels, sample.latents.shape[3], sample.latents.shape[4], self.ratios)
 
-    def _whole(self, latents: Tensor, timestep: Tensor | None, seed: int | None) -> Tensor:
-        rows, columns = latents.shape[3:]
+    def _whole(self, sample: _Sample) -> Tensor:
+        rows, columns = sample.latents.shape[3:]
         y, x = whole_axis(rows, self.ratios), whole_axis(columns, self.ratios)
-        with injected_noise(self.vae_config, seed, rows, columns, y, x):
-            pixels: Tensor = super().forward(latents, timestep)
+        with injected_noise(self.vae_config, sample.seed, rows, columns, y, x):
+            pixels: Tensor = super().forward(sample.latents, sample.timestep)
         return pixels

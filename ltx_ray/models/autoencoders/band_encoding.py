@@ -36,6 +36,8 @@ def encode_in_bands(
     pixels: Tensor,
     memory_budget: int | None = None,
     context: int | None = None,
+    *,
+    device: torch.device | str | None = None,
 ) -> Tensor:
     """The mode of the posterior ``[B, C, T, h, w]`` of ``pixels`` ``[B, 3, F, H, W]`` in [-1, 1].
 
@@ -45,18 +47,20 @@ def encode_in_bands(
     a block; None takes the exact one, with which blocks agree with the whole encode, where it fits and costs
     at most as much work again, else 8 cells, and 8 latents only where it cannot be exact in time. Samples of
     a batch are encoded one by one. Stock tiling of the VAE should be off: it would cut the blocks again.
+    ``device``: where the VAE computes; None: where its weights lie (offloaded, they lie elsewhere).
     Raises UserError for sizes off the grid, ConfigError where not even the smallest block fits the budget.
     """
     ratios = Ratios(time=vae.temporal_compression_ratio, space=vae.spatial_compression_ratio)
     latents, rows, columns = _size(pixels, ratios)
     per_cell = encoder_bytes_per_cell(vae.config, vae.dtype.itemsize, one_frame=latents == 1)
-    budget = memory_budget or DEFAULT_TILE_BYTES.get(vae.device.type, DEFAULT_TILE_BYTES["cuda"])
+    device = torch.device(vae.device if device is None else device)
+    budget = memory_budget or DEFAULT_TILE_BYTES.get(device.type, DEFAULT_TILE_BYTES["cuda"])
     samples = torch.split(pixels, 1)
     if latents * rows * columns * per_cell <= budget:
-        return torch.cat([_encode(vae, sample) for sample in samples])
+        return torch.cat([_encode(vae, sample, device) for sample in samples])
     reach = encoder_reach(vae.config)
     slabs = plan_bands((latents, rows, columns), reach, ratios, per_cell, budget, context)
-    return torch.cat([_in_blocks(vae, sample, slabs, ratios) for sample in samples])
+    return torch.cat([_in_blocks(vae, sample, slabs, ratios, device) for sample in samples])
 
 
 def plan_bands(
@@ -118,12 +122,16 @@ def _cells(slabs: tuple[Slab, ...]) -> int:
 
 
 def _in_blocks(
-    vae: "AutoencoderKLLTXVideo", pixels: Tensor, slabs: tuple[Slab, ...], ratios: Ratios
+    vae: "AutoencoderKLLTXVideo",
+    pixels: Tensor,
+    slabs: tuple[Slab, ...],
+    ratios: Ratios,
+    device: torch.device,
 ) -> Tensor:
     """The latents of one sample ``[1, 3, F, H, W]``."""
     latents, rows, columns = _size(pixels, ratios)
     result = torch.empty(
-        1, vae.config.latent_channels, latents, rows, columns, device=vae.device, dtype=vae.dtype
+        1, vae.config.latent_channels, latents, rows, columns, device=device, dtype=vae.dtype
     )
     for slab in slabs:
         start, stop = latents_of(slab.t.out_start + 1, ratios) - 1, latents_of(slab.t.out_stop, ratios)
@@ -131,14 +139,14 @@ def _in_blocks(
         frames = slice(first * ratios.time, first_frame(slab.t.in_stop, ratios))
         for tile in slab.tiles:
             block = pixels[:, :, frames, _pixels(tile.y, ratios), _pixels(tile.x, ratios)]
-            made = _encode(vae, block)[:, :, start - first : stop - first]
+            made = _encode(vae, block, device)[:, :, start - first : stop - first]
             (y, own_rows), (x, own_columns) = (_kept(axis, ratios) for axis in (tile.y, tile.x))
             result[:, :, start:stop, y, x] = made[..., own_rows, own_columns]
     return result
 
 
-def _encode(vae: "AutoencoderKLLTXVideo", pixels: Tensor) -> Tensor:
-    mode: Tensor = vae.encode(pixels.to(device=vae.device, dtype=vae.dtype)).latent_dist.mode()
+def _encode(vae: "AutoencoderKLLTXVideo", pixels: Tensor, device: torch.device) -> Tensor:
+    mode: Tensor = vae.encode(pixels.to(device=device, dtype=vae.dtype)).latent_dist.mode()
     return mode
 
 

@@ -9,12 +9,8 @@ from dataclasses import dataclass
 from ltx_ray.config import DecodingConfig
 from ltx_ray.errors import ConfigError
 from ltx_ray.planning.geometry import Ratios, frames_of
-from ltx_ray.planning.tiles import (
-    TileSettings,
-    overlap_to_halo_and_ramp,
-    plan_slabs,
-    smallest_tile_size,
-)
+from ltx_ray.planning.tile_bounds import check_tile_size, overlap_to_halo_and_ramp
+from ltx_ray.planning.tiles import TileSettings, plan_slabs
 from ltx_ray.types import Slab
 
 # What the renderer does by default: one way to cut.
@@ -42,12 +38,11 @@ class Tiling:
                 f"overlap must be smaller than tile_size, got {self.overlap} and {self.tile_size} pixels: "
                 "an eighth of it is usual"
             )
-        least = smallest_tile_size(*self.halo_and_ramp(ratio), ratio)
-        if self.tile_size < least:
-            raise ConfigError(
-                f"tile_size must be at least {least} pixels to hold its overlap, got {self.tile_size} with "
-                f"overlap {self.overlap}: raise tile_size or lower overlap"
-            )
+        halo, ramp = self.halo_and_ramp(ratio)
+        given = f"overlap {self.overlap}"
+        if self.overlap is None:
+            given = f"{halo} cells of context and a ramp of {ramp} pixels"
+        check_tile_size(self.tile_size, halo, ramp, ratio, name="tile_size", given=given)
 
     def halo_and_ramp(self, ratio: int) -> tuple[int, int]:
         """Context in cells and ramp in pixels; without an overlap those of the renderer's defaults."""
@@ -159,11 +154,10 @@ def _slabs(
         temporal_halo=_DEFAULTS.temporal_halo,
         ramp=ramp,
         ramp_frames=_DEFAULTS.ramp_frames,
-        tile_size=None,
+        tile_size=tiling.tile_size,
         slab_frames=_DEFAULTS.slab_frames,
         tile_bytes=memory_budget,
         bytes_per_cell=bytes_per_cell,
-        largest_tile=tiling.tile_size,
     )
     try:
         return plan_slabs(frames_of(size[0], ratios), *size, settings, ratios)

@@ -20,10 +20,11 @@ from ltx_ray.errors import ModelError
 from ltx_ray.models.audio.audio_encoder import AudioEncoder
 from ltx_ray.models.audio.mel import MelSettings
 from ltx_ray.models.transformers.audio_attention import AudioCrossAttentionBlock
+from ltx_ray.models.transformers.audio_cross_attention import convert
 from ltx_ray.models.transformers.audio_transformer import (
     AudioLayers,
     AudioLTXVideoTransformer3DModel,
-    convert,
+    uncompiled,
 )
 from ltx_ray.models.weight_files import (
     ADAPTER_FORMAT,
@@ -61,6 +62,7 @@ class AudioAdapter(nn.Module):
     @classmethod
     def of(cls, transformer: Any, encoder: AudioEncoder) -> "AudioAdapter":
         """The adapter that ``transformer`` carries, with the encoder that feeds it. Raises ModelError."""
+        transformer = uncompiled(transformer)
         if not isinstance(transformer, AudioLTXVideoTransformer3DModel):
             raise ModelError(
                 f"expected a transformer with audio layers, got {type(transformer).__name__}: call "
@@ -89,9 +91,11 @@ class AudioAdapter(nn.Module):
     def save_pretrained(self, path: str | Path) -> str:
         """Write one safetensors file to ``path``: the file itself, or a folder (or URL) to put it in.
 
-        Returns where it was written. Weights are stored in their own dtypes.
+        Returns where it was written. Weights are stored in their own dtypes. Raises ModelError where they
+        are quantized or offloaded.
         """
         url = adapter_url(str(path))
+        _check_whole(self)
         tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in self.state_dict().items()}
         data = save(tensors, {ADAPTER_METADATA: json.dumps(self._description(), sort_keys=True)})
         with fsspec.open(url, "wb", auto_mkdir=True) as file:
@@ -99,13 +103,13 @@ class AudioAdapter(nn.Module):
         return url
 
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> "AudioAdapter":
+    def from_pretrained(cls, path: str | Path, sha256: str | None = None) -> "AudioAdapter":
         """Read what ``save_pretrained`` wrote, from a file, folder or URL; frozen, in float32 on the CPU.
 
-        Raises ModelError where there is no such file, or it is no audio adapter.
+        Raises ModelError where there is no such file, it is no audio adapter, or not the one of ``sha256``.
         """
         url = adapter_url(str(path))
-        data = read_weights(url, "the audio adapter")
+        data = read_weights(url, "the audio adapter", sha256)
         description = adapter_description(data, url)
         try:
             adapter = cls._made(description)
@@ -158,3 +162,18 @@ class AudioAdapter(nn.Module):
                 "mel": asdict(encoder.mel.settings),
             },
         }
+
+
+def _check_whole(adapter: AudioAdapter) -> None:
+    """Raise ModelError where a weight is not there in full."""
+    for name, tensor in adapter.state_dict().items():
+        if tensor.dtype.itemsize == 1:
+            raise ModelError(
+                f"an audio adapter is saved in full precision, got {name} in {tensor.dtype}: "
+                "save the adapter before quantize_model"
+            )
+        if tensor.is_meta:
+            raise ModelError(
+                f"an audio adapter is saved from weights in memory, got {name} on the device meta: save the "
+                "adapter before the transformer is offloaded"
+            )

@@ -5,7 +5,7 @@ casting, compilation of repeated blocks and feature caches find them. Audio trav
 blocks, never as state, so that gradient checkpointing recomputes each pass with its own sound.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,7 +29,9 @@ __all__ = [
     "AudioLTXVideoTransformerBlock",
     "AudioLayers",
     "ModelMixin",
-    "convert",
+    "add_blocks",
+    "make_blocks",
+    "uncompiled",
 ]
 
 NO_AUDIO_LAYERS = (
@@ -123,7 +125,7 @@ class AudioLTXVideoTransformer3DModel(LTXVideoTransformer3DModel):  # type: igno
             attention_bias=attention_bias,
             attention_out_bias=attention_out_bias,
         )
-        _add_blocks(self, _made(self, AudioLayers(**(audio_layers or {}))))
+        add_blocks(self, make_blocks(self, AudioLayers(**(audio_layers or {}))))
 
     @property
     def audio_layers(self) -> AudioLayers:
@@ -160,6 +162,8 @@ class AudioLTXVideoTransformer3DModel(LTXVideoTransformer3DModel):  # type: igno
         The rest mirrors ``LTXVideoTransformer3DModel.forward`` of diffusers 0.42, which has no place for one
         more argument to its blocks; a test holds the two together, bit for bit.
         """
+        if audio is not None:
+            _check_tokens(hidden_states.shape[1], num_frames, height, width, video_coords)
         rotary = self.rope(hidden_states, num_frames, height, width, rope_interpolation_scale, video_coords)
         if encoder_attention_mask is not None and encoder_attention_mask.ndim == 2:
             bias = (1 - encoder_attention_mask.to(hidden_states.dtype)) * -10000.0
@@ -182,23 +186,9 @@ class AudioLTXVideoTransformer3DModel(LTXVideoTransformer3DModel):  # type: igno
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
 
 
-def convert(transformer: Any, layers: AudioLayers) -> AudioLTXVideoTransformer3DModel:
-    """Turn a stock transformer, in place, into one with audio layers. Raises ModelError."""
-    if not isinstance(transformer, LTXVideoTransformer3DModel):
-        raise ModelError(f"expected an LTXVideoTransformer3DModel of diffusers, got {type(transformer)}")
-    if isinstance(transformer, AudioLTXVideoTransformer3DModel):
-        has = transformer.audio_layers
-        raise ModelError(
-            f"the transformer has audio layers already, {has.start_layer} to {has.end_layer}: "
-            "load it anew to add others"
-        )
-    made = _made(transformer, layers)
-    # Its class says what it does; a bound method on the instance would be copied with the wrong self.
-    transformer.__class__ = AudioLTXVideoTransformer3DModel
-    transformer.register_to_config(audio_layers=asdict(layers))
-    _add_blocks(transformer, made)
-    adapted: AudioLTXVideoTransformer3DModel = transformer
-    return adapted
+def uncompiled(transformer: Any) -> Any:
+    """The transformer within what ``torch.compile`` makes of it, or itself."""
+    return getattr(transformer, "_orig_mod", transformer)
 
 
 def _check_range(transformer: Any, layers: AudioLayers) -> None:
@@ -210,7 +200,7 @@ def _check_range(transformer: Any, layers: AudioLayers) -> None:
         )
 
 
-def _made(transformer: Any, layers: AudioLayers) -> dict[int, AudioCrossAttentionBlock]:
+def make_blocks(transformer: Any, layers: AudioLayers) -> dict[int, AudioCrossAttentionBlock]:
     """New audio cross-attention for each layer; all are made before the first is put in, so that a wrong
     argument leaves the transformer as it was. Raises ModelError or UserError."""
     _check_range(transformer, layers)
@@ -221,7 +211,8 @@ def _made(transformer: Any, layers: AudioLayers) -> dict[int, AudioCrossAttentio
     }
 
 
-def _add_blocks(transformer: Any, made: dict[int, AudioCrossAttentionBlock]) -> None:
+def add_blocks(transformer: Any, made: dict[int, AudioCrossAttentionBlock]) -> None:
+    """Put what ``make_blocks`` made into its layers, on the transformer's device and in its dtype."""
     like = transformer.proj_in.weight
     for index, attention in made.items():
         block = transformer.transformer_blocks[index]
@@ -229,3 +220,21 @@ def _add_blocks(transformer: Any, made: dict[int, AudioCrossAttentionBlock]) -> 
         # ``dtype``, not that of the weight, which may be stored in fewer bits than it works in.
         block.audio_attn = attention.to(like.device, transformer.dtype).train(transformer.training)
         block.audio_attn.requires_grad_(like.requires_grad)
+
+
+def _check_tokens(
+    tokens: int,
+    num_frames: int | None,
+    height: int | None,
+    width: int | None,
+    coordinates: Tensor | None,
+) -> None:
+    """Raise ModelError for a part of the tokens: it would be taken for fewer tokens in each latent frame."""
+    wanted = None if coordinates is None else coordinates.shape[-1]
+    if wanted is None and num_frames and height and width:
+        wanted = num_frames * height * width
+    if wanted is not None and tokens != wanted:
+        raise ModelError(
+            f"audio layers need all {wanted} video tokens of a window, got {tokens}: they do not work with "
+            "context parallelism, which gives each device a part"
+        )
