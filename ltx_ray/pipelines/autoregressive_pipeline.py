@@ -194,7 +194,7 @@ class AutoregressiveLTXVideoPipeline:
         """All latents [1, C, T, rows, columns] and all frames of one video."""
         latents, frames = [], []
         stream = video.frames()
-        for _, made in self._chunks(index, video, options, load=lambda chunk: None):
+        for _, made, _ in self._chunks(index, video, options, load=lambda chunk: None):
             latents.append(made.final)
             if options.output_type != "latent":
                 frames += [pixels for _, slab in stream.push(made.final) for pixels in slab]
@@ -203,8 +203,9 @@ class AutoregressiveLTXVideoPipeline:
     def _streamed(self, options: LongVideoOptions, folder: ChunkFolder, index: int, video: LongVideo) -> str:
         """One video into ``folder``; returns where its file is."""
         stream = video.frames(folder.segments(index, video.plan))
-        for chunk, made in self._chunks(index, video, options, load=partial(folder.load, index)):
-            folder.save(index, chunk.index, made)
+        for chunk, made, is_new in self._chunks(index, video, options, load=partial(folder.load, index)):
+            if is_new:
+                folder.save(index, chunk.index, made)
             for slab, frames in stream.push(made.final):
                 folder.write_segment(index, video.plan, slab, frames)
         return folder.join(index, video.plan)
@@ -215,8 +216,8 @@ class AutoregressiveLTXVideoPipeline:
         video: LongVideo,
         options: LongVideoOptions,
         load: Callable[[int], ChunkLatents | None],
-    ) -> Iterator[tuple[Chunk, ChunkLatents]]:
-        """The chunks of a video, with its progress bar and its callbacks."""
+    ) -> Iterator[tuple[Chunk, ChunkLatents, bool]]:
+        """The chunks of a video and whether they were made now, with its progress bar and its callbacks."""
         count = len(video.plan.chunks)
         with self.base_pipeline.progress_bar(total=count * video.num_steps) as bar:
 
@@ -229,7 +230,7 @@ class AutoregressiveLTXVideoPipeline:
             for chunk, made, is_new in video.chunks(load, told):
                 if not is_new:
                     bar.update(video.num_steps)
-                yield chunk, made
+                yield chunk, made, is_new
                 if options.callback_on_chunk_end is not None:
                     boundary = video.boundaries[chunk.index]
                     what = {"latents": made.final, "boundary": boundary, "video": index}
