@@ -24,7 +24,7 @@ class _Section(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise ConfigError(_explain(error, None)) from error
+            raise ConfigError(_explain(error)) from error
 
 
 class LoraConfig(_Section):
@@ -188,7 +188,7 @@ class RenderConfig(_Section):
         try:
             return cls.model_validate(tree)
         except ValidationError as error:
-            raise ConfigError(_explain(error, path)) from error
+            raise ConfigError(_explain(error, "config ", f" in {path}" if path else "")) from error
 
     def content(self) -> dict[str, Any]:
         """The sections that decide the bytes of the videos, as plain data."""
@@ -226,11 +226,15 @@ def _set(tree: dict[str, Any], override: str) -> None:
     tree[parts[-1]] = value
 
 
-def _explain(error: ValidationError, path: str | None) -> str:
-    where = f" in {path}" if path else ""
+def _explain(error: ValidationError, before: str = "", after: str = "") -> str:
+    """What is wrong, a sentence for each value; ``before`` and ``after`` stand around its name."""
     lines = []
     for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        what = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
-        lines.append(f"config {key}{where}: {what}, got {item['input']!r}")
+        name = f"{before}{'.'.join(str(part) for part in item['loc'])}{after}"
+        if item["type"] == "value_error":  # our own words, which say what came
+            what = item["msg"].removeprefix("Value error, ")
+        else:
+            kind = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
+            what = f"{kind}, got {item['input']!r}"
+        lines.append(f"{name}: {what}" if name else what)
     return "; ".join(lines)

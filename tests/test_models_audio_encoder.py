@@ -223,3 +223,9 @@ def test_other_settings_have_a_rate_of_tokens_of_their_own() -> None:
     assert encoder.tokens_per_second == 50
     assert encoder(noise(RATE)).shape[1] == 50
     assert AudioEncoder(sample_rate=24_000).tokens_per_second == 37.5
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.uint8])
+def test_whole_numbers_are_refused_instead_of_heard_far_too_loud(dtype: torch.dtype) -> None:
+    with pytest.raises(UserError, match=r"floating-point samples in .* divide by"):
+        AudioEncoder()(torch.ones(1, 1, 1600, dtype=dtype))

@@ -69,6 +69,22 @@ def test_what_diffusers_saved_is_added_with_its_own_alpha_and_rank(tmp_path: Pat
         assert torch.allclose(moved[f"{name}.weight"], weight * 6 / 4 * product, atol=1e-6), name
 
 
+def test_what_a_transformer_saved_itself_is_added_with_its_own_alpha(tmp_path: Path) -> None:
+    """``save_lora_adapter`` names weights without the pipeline's prefix, in its metadata too."""
+    trained = small_transformer()
+    trained.add_adapter(LoraConfig(r=4, lora_alpha=6, target_modules=["attn1.to_q"], init_lora_weights=False))
+    trained.save_lora_adapter(tmp_path, adapter_name="default")
+    (file,) = tmp_path.glob("*.safetensors")
+    plain = small_transformer()
+    fuse_lora(plain, str(file))
+    moved = changes(plain)
+    layers = {name: module for name, module in trained.named_modules() if hasattr(module, "lora_A")}
+    assert moved.keys() == {f"{name}.weight" for name in layers}
+    for name, layer in layers.items():
+        product = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+        assert torch.allclose(moved[f"{name}.weight"], 6 / 4 * product, atol=1e-6), name
+
+
 @pytest.mark.parametrize("prefix", ["diffusion_model", "transformer"])
 @pytest.mark.parametrize("names", [("lora_A", "lora_B"), ("lora_down", "lora_up")])
 def test_files_in_other_namings_are_understood(tmp_path: Path, prefix: str, names: tuple[str, str]) -> None:
@@ -173,7 +189,8 @@ def test_what_would_be_left_out_in_silence_is_refused_before_anything_is_changed
     ("state", "metadata", "words"),
     [
         ({}, None, "must hold weights for LTX's transformer, got none"),
-        ({f"{TO_Q}.lora_A.weight": torch.zeros(2, 32)}, None, "transformer.* or diffusion_model"),
+        ({f"{TO_Q}.lora_A.weight": torch.zeros(2, 32)}, None, "must hold A and B of each layer"),
+        ({f"unet.{TO_Q}.lora_A.weight": torch.zeros(2, 32)}, None, "save_lora_weights"),
         ({"transformer.proj_in.weight": torch.zeros(2, 2)}, None, "got transformer.proj_in.weight"),
         (None, {"lora_adapter_metadata": "{"}, "does not fit this transformer"),
         (None, {"lora_adapter_metadata": json.dumps({"transformer.swing": 3})}, "does not fit"),

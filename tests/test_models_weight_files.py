@@ -8,7 +8,7 @@ from pathlib import Path
 import fsspec
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from small_transformer import AUDIO, hearing_transformer, small_transformer
 
 from ltx_ray.errors import ModelError
@@ -119,3 +119,13 @@ def test_a_header_that_is_not_safetensors_is_told(tmp_path: Path, header: bytes)
 def test_what_cannot_be_read_is_told(url: str) -> None:
     with pytest.raises(ModelError, match=f"the LoRA must be a readable .safetensors file, got {url}"):
         read_weights(url, "the LoRA")
+
+
+def test_an_adapter_that_does_not_hold_what_it_describes_is_told(adapter: str) -> None:
+    state = load_file(adapter)
+    description = file_metadata(Path(adapter).read_bytes())
+    name = next(name for name in state if name.endswith("to_q.weight"))
+    for changed in ({**state, name: torch.zeros(64, 64)}, {k: v for k, v in state.items() if k != name}):
+        save_file(changed, adapter, description)
+        with pytest.raises(ModelError, match=f"is damaged: its {name} must be"):
+            check_adapter_fits(Path(adapter).read_bytes(), adapter, small_transformer().config)

@@ -98,7 +98,10 @@ def test_the_progress_bar_counts_all_steps_of_a_video(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"swing": 3}, "does not know swing; it takes negative_prompt, prompt_per"),
+        (
+            {"swing": 3},
+            "does not know swing; it takes prompt, .*, guidance_scale, negative_prompt, prompt_per",
+        ),
         ({"prompt": []}, "a list of at least one text"),
         ({"prompt": ["a", 3]}, "at least one text, got"),
         ({"prompt": ["a", "b", "c"], "prompt_per": "chunk"}, "one for each of 2 chunks, got 3"),

@@ -90,7 +90,7 @@ def main() -> None:
         draw.text((x_of(second) - 9 * second, 350), f"{second} s", INK, font)
     draw.text(
         (LEFT, 390),
-        "A latent hears its own third of a second and 160 ms at both ends; nothing else changes.",
+        "One audio layer alone: a latent hears its own third of a second and 160 ms at both ends.",
         INK,
         font,
     )

@@ -34,12 +34,21 @@ def fuse_lora(transformer: Any, url: str, weight: float = 1.0, sha256: str | Non
         for part, matrix in (("A", parts["A"]), ("B", parts["B"] * _scale(parts)))
     }
     try:
-        metadata = json.loads(file_metadata(data).get(_METADATA, "null"))
+        metadata = _metadata(data)
         transformer.load_lora_adapter(state, prefix="transformer", adapter_name=_NAME, metadata=metadata)
     except (ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise ModelError(f"the LoRA {url} does not fit this transformer: {error}") from error
     transformer.fuse_lora(lora_scale=weight, adapter_names=[_NAME])
     transformer.unload_lora()
+
+
+def _metadata(data: bytes) -> dict[str, Any] | None:
+    """The LoRA's configuration, where the file has one, under the names of a pipeline's."""
+    found = json.loads(file_metadata(data).get(_METADATA, "null"))
+    if found is None:
+        return None
+    # A transformer's own save_lora_adapter leaves the prefix away.
+    return {key if key.startswith("transformer.") else f"transformer.{key}": found[key] for key in found}
 
 
 def _layers(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

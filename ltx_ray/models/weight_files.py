@@ -13,8 +13,11 @@ from ltx_ray.errors import ModelError
 ADAPTER_FILE = "audio_adapter.safetensors"
 ADAPTER_FORMAT = "ltx_ray audio adapter 1"
 ADAPTER_METADATA = "audio_adapter"
-# diffusers' names, and LTX-Video's own; what kohya's scripts call down and up are A and B.
-LORA_KEY = re.compile(r"(?:transformer|diffusion_model)\.(.+)\.(lora_(?:A|B|down|up)\.weight|alpha)")
+# Names of diffusers' pipelines and transformers, and LTX-Video's own; kohya's down and up are A and B.
+LORA_KEY = re.compile(
+    r"(?:transformer\.|diffusion_model\.|(?=transformer_blocks\.|proj_|caption_|time_embed\.))"
+    r"(.+)\.(lora_(?:A|B|down|up)\.weight|alpha)"
+)
 
 
 def adapter_url(path: str) -> str:
@@ -80,6 +83,7 @@ def adapter_description(data: bytes, url: str) -> dict[str, Any]:
 def check_adapter_fits(data: bytes, url: str, transformer: Mapping[str, Any]) -> None:
     """Raise ModelError unless an adapter's file was made for a transformer of this config."""
     description = adapter_description(data, url)
+    _check_shapes(_header(data, url, "the audio adapter"), description, url)
     width = transformer.get("num_attention_heads", 32) * transformer.get("attention_head_dim", 64)
     layers = transformer.get("num_layers", 28)
     last = description["layers"].get("end_layer", layers)
@@ -88,6 +92,19 @@ def check_adapter_fits(data: bytes, url: str, transformer: Mapping[str, Any]) ->
             f"the audio adapter {url} was made for a transformer {description['hidden_dim']} wide with a "
             f"layer {last}, got a model {width} wide with {layers} layers: use the adapter of this model"
         )
+
+
+def _check_shapes(header: Mapping[str, Any], description: Mapping[str, Any], url: str) -> None:
+    """Raise ModelError where the layers that a file describes are not those that it holds."""
+    width, layers = description["hidden_dim"], description["layers"]
+    for index in range(layers.get("start_layer", 0), layers.get("end_layer", -1) + 1):
+        name = f"blocks.{index}.to_q.weight"
+        shape = header.get(name, {}).get("shape")
+        if shape != [width, width]:
+            raise ModelError(
+                f"the audio adapter {url} is damaged: its {name} must be [{width}, {width}], got {shape}; "
+                "fetch it again"
+            )
 
 
 def check_lora(data: bytes, url: str) -> None:
@@ -101,7 +118,7 @@ def check_lora(data: bytes, url: str) -> None:
                 ", got none"
                 if foreign is None
                 else f" (transformer.* or diffusion_model.*, A, B and alpha of its layers) and nothing else, "
-                f"got {foreign}"
+                f"got {foreign}; save it with LTXPipeline.save_lora_weights(transformer_lora_layers=...)"
             )
         )
 

@@ -62,7 +62,8 @@ class LongVideoOptions:
         unknown = sorted(given.keys() - set(known))
         if unknown:
             raise UserError(
-                f"generate_long_video does not know {', '.join(unknown)}; it takes {', '.join(known)}"
+                f"generate_long_video does not know {', '.join(unknown)}; it takes prompt, total_frames, "
+                f"height, width, num_inference_steps, guidance_scale, {', '.join(known)}"
             )
         options = cls(**{name: _plain(name, value) for name, value in given.items()})
         options._check_kinds()

@@ -54,6 +54,8 @@ class AudioTrack:
             raise UserError(
                 f"audio latents must be [batch, tokens, channels] as AudioEncoder makes them, got {got}"
             )
+        if not torch.isfinite(self.tokens).all():
+            raise UserError("audio latents must be finite, got NaN or infinity: look at the waveform")
         if not (math.isfinite(self.start_s) and 0 < self.tokens_per_second < math.inf):
             raise UserError(
                 f"audio latents need a finite start and a rate above 0, "

@@ -123,6 +123,11 @@ class AudioEncoder(nn.Module):
                 f"AudioEncoder wants a waveform [B, C, samples] of at least one sample at a rate of at least "
                 f"1 per second, got {tuple(waveform.shape)} at {rate}"
             )
+        if not waveform.is_floating_point():
+            raise UserError(
+                f"AudioEncoder wants floating-point samples in [-1, 1], got {waveform.dtype}: divide by the "
+                "largest value of its type, such as 32768 for 16 bits"
+            )
         sound = waveform.reshape((1,) * (3 - waveform.ndim) + tuple(waveform.shape))
         sound = sound.to(self.conv_in.weight.device, torch.float32)
         if not torch.isfinite(sound).all():
