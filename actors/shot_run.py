@@ -8,8 +8,9 @@ from typing import Any
 from actors.retry import Tries
 from actors.work import PARTS, Done
 from ltx_ray.ledger.records import ArtefactRecord
+from ltx_ray.planning.chunks import final_frames
 from ltx_ray.planning.frontier import Frontier
-from ltx_ray.planning.geometry import Ratios, first_frame
+from ltx_ray.planning.geometry import Ratios
 from ltx_ray.run import RunSpec
 from ltx_ray.types import (
     ChunkResult,
@@ -200,8 +201,7 @@ class ShotRun:
         found = []
         for key in self._denoised():
             chunk, record = self.plan.chunks[key.index], self.records[key]
-            start = first_frame(chunk.final_start, ratios)
-            stop = min(first_frame(chunk.final_stop, ratios), self.shot.num_frames)
+            start, stop = final_frames(chunk, self.shot.num_frames, ratios)
             found.append(
                 ChunkResult(
                     index=chunk.index,

@@ -28,9 +28,9 @@ from ltx_ray.models.transformers.audio_transformer import (
 from ltx_ray.pipelines.arguments import checked_shape
 from ltx_ray.pipelines.chunk_folder import ChunkFolder
 from ltx_ray.pipelines.fingerprint import describe_call
-from ltx_ray.pipelines.long_video import LongVideo, VideoRequest, first_picture, ratios_of
+from ltx_ray.pipelines.long_video import LongVideo, VideoRequest, first_picture
 from ltx_ray.pipelines.options import LongVideoOptions, as_output
-from ltx_ray.pipelines.tiling import pipeline_tiles
+from ltx_ray.pipelines.tiling import pipeline_tiles, ratios_of
 from ltx_ray.planning.chunks import ChunkSettings
 from ltx_ray.planning.geometry import frame_for
 from ltx_ray.sampling.carriers import ChunkLatents

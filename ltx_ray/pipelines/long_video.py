@@ -15,9 +15,8 @@ from ltx_ray.media.image import fit_image, read_image
 from ltx_ray.models.audio.alignment import AudioTrack
 from ltx_ray.models.conditioning import encode_image, encode_prompts
 from ltx_ray.pipelines.options import LongVideoOptions
-from ltx_ray.pipelines.tiling import encode_budget
-from ltx_ray.planning.chunks import ChunkSettings
-from ltx_ray.planning.geometry import Ratios, first_frame
+from ltx_ray.pipelines.tiling import encode_budget, ratios_of
+from ltx_ray.planning.chunks import ChunkSettings, final_frames
 from ltx_ray.planning.plan import PlanSettings, plan_shot
 from ltx_ray.planning.tiles import TileSettings
 from ltx_ray.sampling.carriers import ChunkLatents, Conditioning, SamplingSettings
@@ -70,14 +69,8 @@ class LongVideo:
     @property
     def boundaries(self) -> list[tuple[int, int]]:
         """Frames [start, stop) that each chunk made final; together they are the whole video."""
-        most = self._request.num_frames
-        return [
-            (
-                min(first_frame(c.final_start, self._ratios), most),
-                min(first_frame(c.final_stop, self._ratios), most),
-            )
-            for c in self.plan.chunks
-        ]
+        frames = self._request.num_frames
+        return [final_frames(chunk, frames, self._ratios) for chunk in self.plan.chunks]
 
     def chunks(
         self, load: ChunkStore, on_step: Callable[[Chunk, int, float], None]
@@ -181,11 +174,6 @@ class LongVideo:
             fps=request.options.frame_rate,
             audio=request.audio,
         )
-
-
-def ratios_of(pipeline: Any) -> Ratios:
-    """Frames per latent and pixels per cell of an ``LTXPipeline``."""
-    return Ratios(time=pipeline.vae_temporal_compression_ratio, space=pipeline.vae_spatial_compression_ratio)
 
 
 def first_picture(image: Image.Image | str | None, frame: Frame) -> NDArray[np.uint8] | None:

@@ -28,6 +28,7 @@ from ltx_ray.models.transformers.audio_transformer import (
     AudioLTXVideoTransformer3DModel,
     uncompiled,
 )
+from ltx_ray.pipelines.tiling import ratios_of
 from ltx_ray.planning.geometry import Ratios, frame_for
 from ltx_ray.sampling.schedule import repaired_config
 from ltx_ray.types import Frame
@@ -58,7 +59,7 @@ class LTXVideoPipeline(LTXPipeline):  # type: ignore[misc]
     @property
     def ratios(self) -> Ratios:
         """Frames per latent and pixels per cell."""
-        return Ratios(time=self.vae_temporal_compression_ratio, space=self.vae_spatial_compression_ratio)
+        return ratios_of(self)
 
     @torch.no_grad()
     def __call__(

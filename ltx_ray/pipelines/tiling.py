@@ -13,13 +13,18 @@ from ltx_ray.planning.tiles import TileSettings
 _WHOLE = 2**62  # bytes that no frame needs: nothing is cut in space
 
 
+def ratios_of(pipeline: Any) -> Ratios:
+    """Frames per latent and pixels per cell of an ``LTXPipeline``."""
+    return Ratios(time=pipeline.vae_temporal_compression_ratio, space=pipeline.vae_spatial_compression_ratio)
+
+
 def pipeline_tiles(pipeline: Any) -> TileSettings:
     """The tiles and slabs in which a long video of ``pipeline`` is decoded.
 
     Raises ConfigError for a decoder with ``coarse_low_band``, which needs whole frames.
     """
     vae = pipeline.vae
-    ratios = Ratios(time=vae.temporal_compression_ratio, space=vae.spatial_compression_ratio)
+    ratios = ratios_of(pipeline)
     kind = "cpu" if pipeline._execution_device.type == "cpu" else "cuda"
     per_cell = decoder_bytes_per_cell(vae.config, vae.dtype.itemsize)
     settings = TileSettings.of(DecodingConfig(), ratios, per_cell, DEFAULT_TILE_BYTES[kind])

@@ -62,6 +62,11 @@ def plan_chunks(shot: Shot, latents: int, settings: ChunkSettings, ratios: Ratio
     return tuple(chunks)
 
 
+def final_frames(chunk: Chunk, num_frames: int, ratios: Ratios) -> tuple[int, int]:
+    """The written frames [start, stop) of a shot of ``num_frames`` that ``chunk`` made final."""
+    return first_frame(chunk.final_start, ratios), min(first_frame(chunk.final_stop, ratios), num_frames)
+
+
 def chunk_seed(seed: int, index: int) -> int:
     """The seed of a chunk's noise: the shot's own for chunk 0, else one that no neighbouring seed shares."""
     if index == 0:
