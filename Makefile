@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := out/demo
+TINY := out/tiny
 
-.PHONY: help demo test check format test-slow bench clean
+.PHONY: help demo test check format test-slow bench train-tiny clean
 
 help:
 	@echo "make demo       install, render examples/shots.jsonl into $(DEMO), check the videos"
@@ -14,12 +15,15 @@ help:
 	@echo "make format     let ruff format and mend the code"
 	@echo "make test-slow  install, the tests that take minutes"
 	@echo "make bench      install, measure against plain diffusers"
+	@echo "make train-tiny install, train the built-in checkpoint anew into $(TINY) (hours)"
 	@echo "make clean      remove the environment, caches and $(DEMO)"
 
 demo: $(INSTALLED)
 	$(BIN)/ltx-ray render examples/shots.jsonl --output $(DEMO) --config examples/demo.toml --decoders 2
 	@echo "The videos, held against what was asked:"
 	@$(BIN)/python examples/check_videos.py examples/shots.jsonl $(DEMO) examples/demo.toml
+	@echo "Look at them at once:"
+	@$(BIN)/python examples/show_videos.py examples/shots.jsonl $(DEMO) examples/demo.toml
 
 test: check
 	$(BIN)/python -m pytest
@@ -44,6 +48,10 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/render.py
 	$(BIN)/python benchmarks/memory.py media
 	$(BIN)/python benchmarks/memory.py rows
+
+train-tiny: $(INSTALLED)
+	$(BIN)/python -m ltx_ray.training.tiny $(TINY)
+	@echo "Shipped as ltx_ray/checkpoints/tiny: the contents of $(TINY)/tiny"
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

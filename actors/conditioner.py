@@ -78,7 +78,7 @@ class Conditioner(TorchActor):
 
     def _audio(self, shot: Shot) -> AudioTrack | None:
         """The shot's sound, where there is any and the model can hear it."""
-        adapter = self._run.config.model.audio_adapter
+        adapter = self.checkpoint.audio_adapter(self._run.config.model.audio_adapter)
         if shot.audio is None or adapter is None:
             return None
         if self._audio_encoder is None:

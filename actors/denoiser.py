@@ -20,8 +20,10 @@ class Denoiser(TorchActor):
         super().__init__(run)
         # On the CPU first: a quantized model may fit a GPU that the whole one does not.
         transformer = self.checkpoint.load_transformer(self.dtype, "cpu")
+        model = run.config.model
+        adapter = self.checkpoint.audio_adapter(model.audio_adapter)
         self._transformer = prepare_transformer(
-            transformer, run.config.model, run.adapter_hash, run.lora_hashes
+            transformer, model, adapter, run.adapter_hash, run.lora_hashes
         ).to(self.device)
         self._scheduler = self.checkpoint.scheduler_config()
 

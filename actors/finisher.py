@@ -1,6 +1,11 @@
-"""The finish stage: joins the segments, adds the sound, and looks at the result before it counts."""
+"""The finish stage: joins the segments, adds the sound, and looks at the result before it counts.
+
+With ``evaluate = true`` it measures the finished video too. The figures stand beside the video: they change
+no byte of it, and a measurement that fails costs its figures only.
+"""
 
 import tempfile
+import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +16,7 @@ from ltx_ray.errors import BadResultError, InputLostError
 from ltx_ray.media.audio import read_audio
 from ltx_ray.media.join import join_segments
 from ltx_ray.media.probe import VideoFacts, probe_video, sha256_file
+from ltx_ray.planning.plan import plan_shot
 from ltx_ray.types import Artefact, Job, Shot
 
 
@@ -30,10 +36,27 @@ class Finisher(StageActor):
             facts = probe_video(path)
             _check(shot, facts)
             artefact = Artefact(name=job.output, sha256=sha256_file(path), bytes=facts.bytes)
+            told: dict[str, Any] = {"num_frames": facts.num_frames, "audio_seconds": facts.audio_seconds}
+            if self._run.config.evaluate:
+                told |= self._evaluated(shot, path)
             self._store.put(path, job.output)
-        return Made(
-            artefact=artefact, facts={"num_frames": facts.num_frames, "audio_seconds": facts.audio_seconds}
-        )
+        return Made(artefact=artefact, facts=told)
+
+    def _evaluated(self, shot: Shot, path: Path) -> dict[str, Any]:
+        """The figures of the video, or why there are none."""
+        # Only here: a run that measures nothing loads neither torch nor torchaudio in this stage.
+        import torch
+
+        from ltx_ray.evaluation.evaluate import evaluate_video, figures
+        from ltx_ray.evaluation.finished import only_prompt
+        from ltx_ray.evaluation.zones import Zones
+
+        torch.set_num_threads(self._run.config.device.threads)
+        zones = Zones.of(plan_shot(shot, self._run.plan_settings()), self._run.ratios)
+        try:
+            return {"evaluation": figures(evaluate_video(str(path), prompt=only_prompt(shot), zones=zones))}
+        except Exception as error:  # whatever it is, the video is good: its row says what happened
+            return {"evaluation_error": "".join(traceback.format_exception(error))}
 
     def _segment(self, stack: ExitStack, source: Artefact) -> Path:
         try:

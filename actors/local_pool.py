@@ -1,7 +1,6 @@
 """In-process workers: each is a thread with an actor of its own. No Ray; the single-process path."""
 
 import asyncio
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,11 +8,9 @@ from typing import Any
 from actors.pool import Pool
 from actors.registry import actor_class
 from actors.work import Done, StageActor
+from ltx_ray.models.weight_files import LOADING
 from ltx_ray.run import RunSpec
 from ltx_ray.types import Job, Stage
-
-# Actors are made one at a time: the lazy imports of diffusers and transformers are not safe among threads.
-_MAKING = threading.Lock()
 
 
 class LocalWorker:
@@ -49,7 +46,8 @@ class LocalLauncher:
         return LocalWorker(threads, actor)
 
     def _make(self) -> StageActor:
-        with _MAKING:
+        # One at a time, and while no other loads what it needs later.
+        with LOADING:
             return actor_class(self._stage)(self._run)
 
 

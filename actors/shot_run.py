@@ -187,6 +187,8 @@ class ShotRun:
             stage_seconds=self._stage_seconds,
             device=last[0].device if last else None,
             node=last[0].node if last else None,
+            evaluation=video.facts.get("evaluation", {}) if video else {},
+            evaluation_error=video.facts.get("evaluation_error") if video else None,
         )
 
     def _has(self, need: Need) -> bool:

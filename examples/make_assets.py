@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ltx_ray.training.world import Scene
+from ltx_ray.training.world_picture import render
+
 ASSETS = Path(__file__).parent / "assets"
 RATE = 22_050  # samples per second
 SECONDS = 16.0
-BEEP_SECONDS = 0.12
-FADE_SECONDS = 0.01  # at both ends of a beep, against clicks
-NOISE = 4e-4  # RMS of full scale: hiss that is heard between the beeps, and that FLAC still packs small
+BEEP_SECONDS = 0.16
+ATTACK_SECONDS, DECAY_SECONDS = 0.002, 0.04  # as a string that is plucked
+NOISE = 2e-3  # RMS of full scale: hiss that is heard between the beeps, and that FLAC still packs small
 
 
 def beats() -> NDArray[np.float64]:
@@ -31,10 +34,10 @@ def beat_sound() -> NDArray[np.int16]:
     random = np.random.default_rng(0)
     sound = random.normal(0.0, NOISE, round(SECONDS * RATE))
     time = np.arange(round(BEEP_SECONDS * RATE)) / RATE
-    ends = np.minimum(time, time[::-1]) / FADE_SECONDS
+    plucked = np.minimum(time / ATTACK_SECONDS, 1.0) * np.exp(-time / DECAY_SECONDS)
     for number, start in enumerate(beats()):
         pitch = (440.0, 554.37, 659.25, 880.0)[number % 4]  # an A major chord, note by note
-        beep = 0.5 * np.sin(2 * np.pi * pitch * time) * np.clip(ends, 0.0, 1.0)
+        beep = 0.7 * np.sin(2 * np.pi * pitch * time) * plucked
         first = round(start * RATE)
         sound[first : first + len(beep)] += beep
     return np.round(np.clip(sound, -1.0, 1.0) * 32_767).astype(np.int16)
@@ -51,13 +54,23 @@ def write_flac(path: Path, samples: NDArray[np.int16]) -> None:
 
 
 def first_frame(size: int = 384) -> NDArray[np.uint8]:
-    """A red circle left of the middle of a blue and green gradient: uint8 ``[size, size, 3]``."""
-    y, x = (np.mgrid[0:size, 0:size] + 0.5) / size
-    background = np.stack([0.10 + 0.15 * y, 0.25 + 0.45 * x, 0.75 - 0.35 * y], axis=-1)
-    distance = np.hypot(x - 0.36, y - 0.5) - 0.2
-    inside = np.clip(0.5 - distance * size, 0.0, 1.0)[..., np.newaxis]  # an edge of one pixel
-    picture = background * (1 - inside) + np.array([0.9, 0.15, 0.1]) * inside
-    return np.asarray(np.round(picture * 255), np.uint8)
+    """A red circle of the synthetic world, left of the middle: uint8 ``[size, size, 3]``."""
+    shown = Scene(
+        seed=0,
+        split="train",
+        colour="red",
+        shape="circle",
+        direction="right",
+        speed=0.3,
+        radius=0.21,
+        phase=0.42,
+        lane=0.5,
+        background=((0.10, 0.12, 0.16), (0.17, 0.15, 0.13)),
+        vertical=True,
+        sound=None,
+        onsets=(),
+    )
+    return np.asarray(np.round(render(shown, 1, size, size)[0] * 255), np.uint8)
 
 
 def main() -> None:

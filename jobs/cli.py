@@ -8,12 +8,14 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from enum import IntEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from jobs.evaluate_command import evaluate
+from jobs.options import Exit, Json, absolute
+from jobs.train_command import train
 from ltx_ray.errors import LtxRayError, UserError
 from ltx_ray.version import __version__
 
@@ -27,17 +29,6 @@ app = typer.Typer(
 )
 
 
-class Exit(IntEnum):
-    """Exit codes."""
-
-    DONE = 0
-    INTERNAL = 1
-    USAGE = 2
-    SOME_FAILED = 3
-    INTERRUPTED = 75
-    CTRL_C = 130
-
-
 Manifest = Annotated[
     str, typer.Argument(help="JSONL, CSV or Parquet (also .gz, .zst), or a folder of Parquet; path or URL.")
 ]
@@ -45,7 +36,6 @@ Config = Annotated[str | None, typer.Option("--config", help="TOML file with the
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="One value of the configuration: section.key=value.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
 
 
 @app.command()
@@ -75,8 +65,8 @@ def render(
     options = {"model.name": model, "pools.denoisers": denoisers, "pools.decoders": decoders}
     overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     request = RenderRequest(
-        manifest=_absolute(manifest),
-        out=_absolute(output),
+        manifest=absolute(manifest),
+        out=absolute(output),
         config=RenderConfig.load(config, (*(settings or ()), *overrides)),
         # In a Ray job, and where the user has named a cluster, that cluster is meant.
         address=address or ("auto" if os.environ.get("RAY_ADDRESS") else "local"),
@@ -115,6 +105,10 @@ def validate(
         raise typer.Exit(Exit.SOME_FAILED)
 
 
+app.command()(train)
+app.command()(evaluate)
+
+
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
@@ -122,11 +116,6 @@ def _root(
     if version:
         typer.echo(__version__)
         raise typer.Exit
-
-
-def _absolute(path: str) -> str:
-    """A path that means the same on every node; URLs stay as they are."""
-    return path if "://" in path else str(Path(path).expanduser().absolute())
 
 
 def check_packages() -> None:

@@ -1,7 +1,8 @@
 """The run's configuration: one frozen tree, TOML in, every field documented, cross-checked at start.
 
 What decides the bytes of a video is hashed (``config_hash``) and belongs to OUT: a run with another hash
-is refused. What only decides how fast it goes (``pools``, ``limits``) may change from call to call.
+is refused. What only decides how fast it goes (``pools``, ``limits``), or what is measured of the videos
+(``evaluate``), may change from call to call.
 """
 
 import hashlib
@@ -40,7 +41,9 @@ class ModelConfig(_Section):
     name: str = "tiny"  # "tiny", a folder, or a hub id; "@revision" may follow a hub id
     preset: str | None = None  # a name of ltx_ray/models/presets.py; None: found by the checkpoint
     dtype: Literal["float32", "bfloat16"] | None = None  # of the weights; None: the preset's
-    audio_adapter: str | None = None  # file, folder or URL of an audio adapter; None: sound drives nothing
+    # File, folder or URL of an audio adapter; None: the checkpoint's own, as tiny has one; "none": sound
+    # drives nothing.
+    audio_adapter: str | None = None
     lora: tuple[LoraConfig, ...] = ()  # fused in this order; a path alone has the weight 1
     quantization: Literal["none", "fp8", "int8"] = "none"  # of transformer and text encoder, weights only
 
@@ -172,6 +175,7 @@ class RenderConfig(_Section):
     device: DeviceConfig = DeviceConfig()
     pools: PoolsConfig = PoolsConfig()
     limits: LimitsConfig = LimitsConfig()
+    evaluate: bool = False  # measure each finished video; its figures are columns of the output manifest
 
     @classmethod
     def load(cls, path: str | None = None, overrides: tuple[str, ...] = ()) -> "RenderConfig":
@@ -192,7 +196,7 @@ class RenderConfig(_Section):
 
     def content(self) -> dict[str, Any]:
         """The sections that decide the bytes of the videos, as plain data."""
-        return self.model_dump(mode="json", exclude={"pools", "limits"})
+        return self.model_dump(mode="json", exclude={"pools", "limits", "evaluate"})
 
 
 def config_hash(content: dict[str, Any]) -> str:

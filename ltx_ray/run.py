@@ -29,8 +29,8 @@ from ltx_ray.planning.tiles import TileSettings
 from ltx_ray.storage import Store
 from ltx_ray.version import __version__
 
-_RUN_FILE = "run.json"
-_DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
+RUN_FILE = "run.json"
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +57,9 @@ class RunSpec:
         sampling = resolve_sampling(config, find_preset(checkpoint, config.model.preset))
         check_tiles(config.decoding, checkpoint.ratios())
         adapter_hash = None
-        if config.model.audio_adapter is not None:
-            url = adapter_url(config.model.audio_adapter)
+        adapter = checkpoint.audio_adapter(config.model.audio_adapter)
+        if adapter is not None:
+            url = adapter_url(adapter)
             data = read_weights(url, "the audio adapter")
             check_adapter_fits(data, url, checkpoint.transformer_config())
             adapter_hash = weights_hash(data)
@@ -75,7 +76,7 @@ class RunSpec:
             model_hash=checkpoint.weights_hash(),
             sampling=sampling,
             ratios=checkpoint.ratios(),
-            bytes_per_cell=decoder_bytes_per_cell(checkpoint.vae_config(), _DTYPE_BYTES[sampling.dtype]),
+            bytes_per_cell=decoder_bytes_per_cell(checkpoint.vae_config(), DTYPE_BYTES[sampling.dtype]),
             adapter_hash=adapter_hash,
             lora_hashes=tuple(_lora_hash(lora.path) for lora in config.model.lora),
             device=device,
@@ -142,13 +143,13 @@ def claim(store: Store, spec: RunSpec) -> None:
         "version": spec.version,
         "config": spec.config.model_dump(mode="json"),
     }
-    if store.create(_RUN_FILE, (json.dumps(data, indent=2) + "\n").encode()):
+    if store.create(RUN_FILE, (json.dumps(data, indent=2) + "\n").encode()):
         return
     try:
-        theirs = json.loads(store.read(_RUN_FILE))
+        theirs = json.loads(store.read(RUN_FILE))
         content, digest = dict(theirs["content"]), theirs["hash"]
     except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{store.path(_RUN_FILE)} should be this program's run.json: {error!r}") from error
+        raise StorageError(f"{store.path(RUN_FILE)} should be this program's run.json: {error!r}") from error
     if digest != spec.hash:
         differences = "; ".join(_differences(content, spec.content)) or "version of run.json"
         raise ConfigError(

@@ -299,3 +299,6 @@ class ShotResult:
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     device: str | None = None  # of the denoise stage
     node: str | None = None  # of the denoise stage
+    # Figures by the names of ltx_ray/evaluation/figures.py, those that could be measured; each is a column.
+    evaluation: Mapping[str, float | int | bool] = field(default_factory=dict)
+    evaluation_error: str | None = None  # why the finished video could not be measured

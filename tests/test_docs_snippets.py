@@ -69,6 +69,12 @@ def test_the_snippets_about(page: str) -> None:
     run_page(page, SNIPPETS[page])
 
 
+def test_the_snippet_about_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_page("training.md", {r"range\(8\)": "range(2)"})
+    assert len((tmp_path / "clips" / "metadata.jsonl").read_text().splitlines()) == 2
+
+
 SNIPPETS: dict[str, dict[str, str]] = {
     "adaptive_decoder.md": {
         **MODEL,

@@ -1,12 +1,14 @@
 """Results survive the way into Parquet and into the ledger's JSON, and back."""
 
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ltx_ray.evaluation.figures import NAMES
 from ltx_ray.manifest.schema import MANIFEST_SCHEMA, from_table, result_from_json, result_to_json, to_table
 from ltx_ray.types import ChunkResult, ShotResult, Stage, Status
 
@@ -44,6 +46,10 @@ RESULTS = st.builds(
     finished_at=st.none() | MOMENT,
     stage_seconds=st.dictionaries(st.sampled_from([stage.value for stage in Stage]), REAL),
     node=st.none() | TEXT,
+    evaluation=st.fixed_dictionaries(
+        {}, optional={"sync_offset_ms": REAL, "sync_missed": COUNT, "world_colour_right": st.booleans()}
+    ),
+    evaluation_error=st.none() | TEXT,
 )
 
 
@@ -60,7 +66,7 @@ def test_results_come_back_from_json(result):
 
 
 def test_every_field_of_a_result_has_a_column():
-    assert set(MANIFEST_SCHEMA.names) == set(ShotResult.__dataclass_fields__)
+    assert set(MANIFEST_SCHEMA.names) == set(ShotResult.__dataclass_fields__) - {"evaluation"} | set(NAMES)
     required = {"id", "generation", "status", "chunks", "stage_seconds", "input", "config_hash", "queued_at"}
     assert required < set(MANIFEST_SCHEMA.names)
 
@@ -90,6 +96,23 @@ def test_a_stage_without_a_column_is_no_silent_loss():
     )
     with pytest.raises(AssertionError, match="nosuchstage"):
         to_table([result])
+
+
+def test_figures_are_columns_and_null_where_nothing_was_measured():
+    result = ShotResult(
+        id="a",
+        generation=1,
+        status=Status.DONE,
+        row=1,
+        fingerprint="f",
+        input="{}",
+        evaluation={"flicker": 0.5},
+    )
+    table = to_table([result])
+    assert table["flicker"].to_pylist() == [0.5]
+    assert all(table[name].null_count == 1 for name in NAMES if name != "flicker")
+    with pytest.raises(AssertionError, match="nosuchfigure"):
+        to_table([replace(result, evaluation={"nosuchfigure": 1.0})])
 
 
 def test_times_are_utc_in_microseconds():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from ltx_ray.checkpoints import tiny_path
 from ltx_ray.errors import ModelError
 from ltx_ray.models.checkpoint import Checkpoint, resolve
+from ltx_ray.models.transformers.audio_adapter import AudioAdapter
 from ltx_ray.planning.geometry import Ratios
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -238,7 +240,7 @@ def test_weights_that_lack_a_tensor_are_refused_and_not_made_up(folder: Path, pa
 
 
 def test_weights_of_another_shape_are_refused(folder: Path) -> None:
-    edit(folder / "transformer" / "config.json", num_attention_heads=4, cross_attention_dim=128)
+    edit(folder / "transformer" / "config.json", num_attention_heads=5, cross_attention_dim=160)
     with pytest.raises(ModelError, match="cannot be loaded as LTXVideoTransformer3DModel"):
         resolve(str(folder)).load_transformer(torch.float32, "cpu")
 
@@ -342,3 +344,18 @@ def test_a_hub_id_is_fetched_once_without_code_or_pickles(hub: tuple[str, list[s
 
     offline = run(code, HF_HOME=home, HF_HUB_OFFLINE="1")
     assert offline.stdout == expected, offline.stderr
+
+
+def test_threads_may_load_at_once() -> None:
+    tiny = resolve("tiny")
+    file = tiny.audio_adapter(None)
+    assert file is not None
+
+    def load(number: int) -> torch.device:
+        if number % 2:
+            return next(AudioAdapter.from_pretrained(file).parameters()).device
+        return next(tiny.load_transformer(torch.float32, "cpu").parameters()).device
+
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(load, range(16))) == {torch.device("cpu")}
+    assert torch.nn.Linear(1, 1).weight.device == torch.device("cpu")

@@ -95,7 +95,9 @@ def test_ray_is_imported_only_where_the_cluster_is_met() -> None:
     assert "actors/ray_pool.py" in users, "the test sees imports of ray"
 
 
-@pytest.mark.parametrize("words", [["--help"], ["render", "--help"], ["validate", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["render", "--help"], ["validate", "--help"], ["evaluate", "--help"], ["--version"]]
+)
 def test_help_loads_nothing_heavy(words: list[str]) -> None:
     code = (
         "import sys\nfrom jobs.cli import app\n"

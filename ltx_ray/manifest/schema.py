@@ -1,7 +1,8 @@
 """The output manifest: its Parquet schema, declared once, and results as tables and as plain JSON.
 
 Times are microseconds in UTC. ``stage_seconds`` is a struct with one number per stage, because pandas,
-DuckDB and datasets all read a struct well, and a map less so. ``input`` is the row as JSON text.
+DuckDB and datasets all read a struct well, and a map less so. ``input`` is the row as JSON text. The figures
+of a result's ``evaluation`` are columns of their own, null where a figure was not measured.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from ltx_ray.evaluation.figures import FIGURES, NAMES
 from ltx_ray.types import ChunkResult, ShotResult, Stage, Status
 
 _TIME = pa.timestamp("us", tz="UTC")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMES = ("queued_at", "started_at", "finished_at")
+_FIGURES = {"number": pa.float64(), "count": pa.int64(), "truth": pa.bool_()}
 
 CHUNK_TYPE = pa.struct(
     [
@@ -59,6 +62,8 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("row", pa.int64(), nullable=False),
         pa.field("fingerprint", pa.string(), nullable=False),
         pa.field("input", pa.string(), nullable=False),
+        *(pa.field(figure.name, _FIGURES[figure.kind]) for figure in FIGURES),
+        pa.field("evaluation_error", pa.string()),
     ]
 )
 
@@ -79,6 +84,7 @@ def result_to_json(result: ShotResult) -> dict[str, Any]:
     record["status"] = result.status.value
     record["chunks"] = [asdict(chunk) for chunk in result.chunks]
     record["stage_seconds"] = dict(result.stage_seconds)
+    record["evaluation"] = dict(result.evaluation)
     return record
 
 
@@ -97,7 +103,10 @@ def _to_row(result: ShotResult) -> dict[str, Any]:
             row[name] = _EPOCH + timedelta(microseconds=round(row[name] * 1_000_000))
     unknown = set(result.stage_seconds) - set(MANIFEST_SCHEMA.field("stage_seconds").type.names)
     assert not unknown, f"stage_seconds has no column for {sorted(unknown)}"
-    return row
+    figures: dict[str, Any] = row.pop("evaluation")
+    unknown = set(figures) - set(NAMES)
+    assert not unknown, f"there is no column for the figures {sorted(unknown)}"
+    return row | figures
 
 
 def _from_row(row: dict[str, Any]) -> ShotResult:
@@ -106,6 +115,8 @@ def _from_row(row: dict[str, Any]) -> ShotResult:
             row[name] = (row[name] - _EPOCH) // timedelta(microseconds=1) / 1_000_000
     stages = row["stage_seconds"] or {}
     row["stage_seconds"] = {stage: seconds for stage, seconds in stages.items() if seconds is not None}
+    figures = {name: row.pop(name) for name in NAMES}
+    row["evaluation"] = {name: value for name, value in figures.items() if value is not None}
     return result_from_json(row)
 
 

@@ -1,20 +1,24 @@
-"""Make the built-in checkpoint: ``python -m ltx_ray.models.build_tiny OUTPUT_FOLDER``.
+"""The built-in checkpoint before its training, and the form in which it is shipped.
 
-The weights are untrained. The same torch, diffusers and transformers make the same bytes.
+``start`` writes untrained weights in float32, for ``ltx_ray.training.tiny`` to train. ``ship`` writes a
+trained checkpoint in bfloat16. The same torch, diffusers and transformers make the same bytes.
 """
 
-import argparse
 import json
-import sys
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, LTXPipeline
+from safetensors.torch import load_file
 
+from ltx_ray.models.checkpoint import Checkpoint
 from ltx_ray.models.tiny_text import make_text_encoder, make_tokenizer
 from ltx_ray.models.tiny_transformer import make_transformer
 from ltx_ray.models.tiny_vae import make_vae
+from ltx_ray.models.transformers.audio_adapter import AudioAdapter
+from ltx_ray.models.weight_files import ADAPTER_FILE
 
 # As published with LTX-Video (diffusers, scripts/convert_ltx_to_diffusers.py).
 SCHEDULER_CONFIG = {
@@ -26,56 +30,88 @@ SCHEDULER_CONFIG = {
     "shift_terminal": 0.1,
 }
 
-_CARD = """\
----
-license: apache-2.0
-library_name: diffusers
-pipeline_tag: text-to-video
----
-# tiny
 
-A miniature LTX-Video for tests and laptops: the stock diffusers classes, the real compression of
-32 x 32 pixels x 8 frames, 48 latent channels, a transformer of 13 layers x 160, a T5 encoder of 2 layers x 64
-and a byte-level tokenizer.
-
-**The weights are untrained.** They are random, made so that videos are smooth moving blobs of colour
-that differ by seed and by prompt. They show nothing of what a prompt says.
-
-Made by `python -m ltx_ray.models.build_tiny FOLDER`; load it with `LTXPipeline.from_pretrained(FOLDER)`.
-"""
+# Keys of configs that say where a part was loaded from.
+_PLACES = ("_name_or_path", "is_local", "local_files_only")
 
 
-def build(folder: Path) -> None:
-    """Write the checkpoint to ``folder`` in the diffusers format, weights in bfloat16 safetensors."""
+def start(folder: Path) -> None:
+    """Write the untrained checkpoint to ``folder`` in the diffusers format, weights in float32."""
     tokenizer = make_tokenizer()
     pipeline = LTXPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER_CONFIG),
-        vae=make_vae(seed=1).to(torch.bfloat16),
-        text_encoder=make_text_encoder(len(tokenizer), seed=2).to(torch.bfloat16),
+        vae=make_vae(seed=1),
+        text_encoder=make_text_encoder(len(tokenizer), seed=2),
         tokenizer=tokenizer,
-        transformer=make_transformer(seed=3).to(torch.bfloat16),
+        transformer=make_transformer(seed=3),
     )
+    _save(pipeline, folder)
+
+
+def ship(checkpoint: Checkpoint, adapter: AudioAdapter, card: str, folder: Path) -> None:
+    """Write ``checkpoint`` and its audio adapter to ``folder``, in bfloat16, with ``card`` as README.md."""
+    tokenizer, text_encoder = checkpoint.load_text_encoder(torch.bfloat16, "cpu")
+    pipeline = LTXPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER_CONFIG),
+        vae=checkpoint.load_vae(torch.bfloat16, "cpu"),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        transformer=checkpoint.load_transformer(torch.bfloat16, "cpu"),
+    )
+    _save(pipeline, folder)
+    adapter.to(torch.bfloat16).save_pretrained(folder)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def with_part(base: Path, part: str, made: Path, folder: Path) -> None:
+    """Write to ``folder`` the checkpoint ``base`` with its folder ``part`` replaced by ``made``.
+
+    Files are linked where the disk can, else copied.
+    """
+    if folder.exists():
+        shutil.rmtree(folder)
+    shutil.copytree(base, folder, copy_function=_linked, ignore=shutil.ignore_patterns(part))
+    shutil.copytree(made, folder / part, copy_function=_linked)
+
+
+def with_adapter(base: Path, adapter: Path, folder: Path) -> None:
+    """Write to ``folder`` the checkpoint ``base`` with the audio adapter of the folder ``adapter``."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    shutil.copytree(base, folder, copy_function=_linked, ignore=shutil.ignore_patterns(ADAPTER_FILE))
+    _linked(str(adapter / ADAPTER_FILE), str(folder / ADAPTER_FILE))
+
+
+def parameters_of(folder: Path) -> dict[str, int]:
+    """Parameters of each part of a checkpoint, counted in its files."""
+    return {
+        path.parent.name if path.name != ADAPTER_FILE else "audio_adapter": sum(
+            tensor.numel() for tensor in load_file(path).values()
+        )
+        for path in sorted(folder.rglob("*.safetensors"))
+    }
+
+
+def _save(pipeline: LTXPipeline, folder: Path) -> None:
     pipeline.save_pretrained(folder, safe_serialization=True)
     # transformers 5 writes a class name that transformers 4 does not know; both know this one.
     _rewrite(folder / "model_index.json", tokenizer=["transformers", "PreTrainedTokenizerFast"])
     _rewrite(folder / "tokenizer" / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
-    (folder / "README.md").write_text(_CARD, encoding="utf-8")
+    for part in ("scheduler", "text_encoder", "transformer", "vae"):
+        for path in (folder / part).glob("*config.json"):
+            _rewrite(path)
 
 
 def _rewrite(path: Path, **values: Any) -> None:
-    """Set keys of a JSON object in a file."""
+    """Set keys of a JSON object in a file, and take away those that say from where it was loaded."""
     content = json.loads(path.read_text(encoding="utf-8")) | values
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    kept = {key: value for key, value in content.items() if key not in _PLACES}
+    path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def main() -> None:
-    """Build into the folder named on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m ltx_ray.models.build_tiny", description=__doc__)
-    parser.add_argument("folder", type=Path, help="where the checkpoint is written")
-    folder = parser.parse_args().folder
-    build(folder)
-    sys.stdout.write(f"{folder}\n")
-
-
-if __name__ == "__main__":
-    main()
+def _linked(source: str, target: str) -> str:
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:  # another disk, or one without links
+        shutil.copy2(source, target)
+    return target

@@ -5,7 +5,7 @@ torch is imported only when weights are loaded.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ltx_ray.checkpoints import tiny_path
 from ltx_ray.errors import ModelError
 from ltx_ray.models.inspection import config_of, inspect, read_object
+from ltx_ray.models.weight_files import ADAPTER_FILE, LOADING
 from ltx_ray.planning.geometry import Ratios
 
 if TYPE_CHECKING:
@@ -55,17 +56,26 @@ class Checkpoint:
         """scheduler/scheduler_config.json as it stands, to be given to the scheduler's ``from_config``."""
         return config_of(self.path, "scheduler")
 
+    def audio_adapter(self, asked: str | None) -> str | None:
+        """The audio adapter that ``model.audio_adapter`` means: path or URL; None: sound drives nothing.
+
+        Where nothing is ``asked`` for it is the one that comes with the checkpoint, as with ``tiny``.
+        """
+        if asked is not None:
+            return None if asked == "none" else asked
+        own = self.path / ADAPTER_FILE
+        return str(own) if own.is_file() else None
+
     def weights_hash(self) -> str:
         """SHA-256, hexadecimal, over the names and contents of all files that decide what the model makes.
 
         Reads the whole checkpoint once per process; a file is read again when its size or time changes.
         """
-        total = hashlib.sha256()
-        for file in sorted(self._files()):
-            stat = file.stat()
-            digest = _file_hash(file, stat.st_size, stat.st_mtime_ns)
-            total.update(f"{file.relative_to(self.path).as_posix()}\0{digest}\n".encode())
-        return total.hexdigest()
+        return self._hash(self._files())
+
+    def part_hash(self, part: str) -> str:
+        """As ``weights_hash``, of the files of one part, such as ``vae``."""
+        return self._hash(path for path in self._files() if path.parent.name == part)
 
     def load_vae(self, dtype: "torch.dtype", device: "torch.device | str") -> "AutoencoderKLLTXVideo":
         """The VAE, frozen, in eval mode. Raises ModelError if its weights do not fit its config."""
@@ -95,6 +105,14 @@ class Checkpoint:
         except Exception as error:  # tokenizers raises bare Exception for a broken file
             raise ModelError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
         return tokenizer, _load(transformers.T5EncoderModel, self.path / "text_encoder", dtype, device)
+
+    def _hash(self, files: Iterable[Path]) -> str:
+        total = hashlib.sha256()
+        for file in sorted(files):
+            stat = file.stat()
+            digest = _file_hash(file, stat.st_size, stat.st_mtime_ns)
+            total.update(f"{file.relative_to(self.path).as_posix()}\0{digest}\n".encode())
+        return total.hexdigest()
 
     def _files(self) -> Iterator[Path]:
         yield self.path / "model_index.json"
@@ -154,9 +172,10 @@ def _load(kind: Any, folder: Path, dtype: "torch.dtype", device: "torch.device |
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     try:
-        model, report = kind.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
-        )
+        with LOADING:
+            model, report = kind.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise ModelError(f"the weights in {folder} cannot be loaded as {kind.__name__}: {error}") from error
     missing = sorted(report["missing_keys"])

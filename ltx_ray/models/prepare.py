@@ -10,7 +10,11 @@ from ltx_ray.quantization import quantize_model
 
 
 def prepare_transformer(
-    transformer: Any, config: ModelConfig, adapter_hash: str | None, lora_hashes: Sequence[str]
+    transformer: Any,
+    config: ModelConfig,
+    adapter: str | None,
+    adapter_hash: str | None,
+    lora_hashes: Sequence[str],
 ) -> Any:
     """``transformer`` with its LoRAs fused, then its audio layers added, then its weights quantized.
 
@@ -20,7 +24,7 @@ def prepare_transformer(
     """
     for lora, digest in zip(config.lora, lora_hashes, strict=True):
         fuse_lora(transformer, lora.path, lora.weight, digest)
-    if config.audio_adapter is not None:
-        transformer = AudioAdapter.from_pretrained(config.audio_adapter, adapter_hash).attach(transformer)
+    if adapter is not None:
+        transformer = AudioAdapter.from_pretrained(adapter, adapter_hash).attach(transformer)
     quantize_model(transformer, config.quantization)
     return transformer

@@ -82,8 +82,8 @@ _ALL = (
         guidance_scale=3.0,
         rope="causal",  # as the chunks of long videos
         dtype="float32",
-        transformer_bytes=22_584_512,
-        vae_bytes=17_950_404,
+        transformer_bytes=14_528_704,
+        vae_bytes=27_902_116,
         text_encoder_bytes=489_728,
         notes="The built-in miniature, for CPUs.",
     ),

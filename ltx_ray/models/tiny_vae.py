@@ -1,10 +1,7 @@
-"""The VAE of the built-in checkpoint: its config and the weights it starts from.
+"""The VAE of the built-in checkpoint: its config and the weights that its training starts from.
 
-The real ratios (8 frames, 32 x 32 pixels a latent) at a thousandth of the weights. The start is made so
-that latents drawn from a normal distribution decode to smooth, moving blobs of colour: every decoder
-kernel is a random mix of channels times a binomial blur, and every upsampling kernel interpolates
-linearly (ICNR, arXiv:1707.02937, with linear instead of nearest interpolation), so that no block
-edges show before training takes them away.
+The real ratios (8 frames, 32 x 32 pixels a latent) at a hundredth of the weights. Upsampling kernels start as
+nearest interpolation (ICNR, arXiv:1707.02937), so that training has no block edges to take away first.
 """
 
 import math
@@ -22,7 +19,7 @@ VAE_CONFIG = {
     "layers_per_block": (0, 0, 1, 1),
     "spatio_temporal_scaling": (True,) * 3,
     "downsample_type": ("spatiotemporal",) * 3,
-    "decoder_block_out_channels": (24, 48, 64),
+    "decoder_block_out_channels": (32, 64, 96),
     "decoder_layers_per_block": (1, 1, 1, 1),
     "decoder_spatio_temporal_scaling": (True,) * 3,
     "decoder_inject_noise": (False,) * 4,
@@ -37,93 +34,50 @@ VAE_CONFIG = {
     "temporal_compression_ratio": 8,
 }
 
-# Mean of silu(x)^2 for a standard normal x: what a convolution sees behind a pixel norm.
-_SILU_SQUARE = 0.356
-# Length of a colour's row in the last convolution: vivid, and about one value in thirty is clipped.
-_COLOUR_GAIN = 0.65
-# What the decoder's kernels keep of a cell and take from its neighbours, on each axis.
-_BLUR = torch.tensor([0.15, 0.7, 0.15])
-# The second convolution of a residual block starts small, so that depth does not drown the input.
-_RESIDUAL_SCALE = 0.25
-_LOG_VARIANCE = -4.6  # of the posterior: a standard deviation of 0.1
+# Part of a kernel's energy that starts in its middle: what is where stays there.
+_CENTRE = 0.85
+# Deviation of the biases. Every pixel is normalised: only beside a bias can channels say how bright it is.
+_BIAS = 0.5
+# The second convolution of a residual block starts small, so that depth does not drown the input; so do a
+# downsampler's, which adds to a mean, and the last one.
+_RESIDUAL, _DOWNSAMPLER, _LAST = 0.25, 0.5, 0.3
 
 
 def make_vae(seed: int) -> AutoencoderKLLTXVideo:
-    """The VAE in float32, a function of ``seed`` alone."""
+    """The untrained VAE in float32, a function of ``seed`` alone."""
     vae = AutoencoderKLLTXVideo(**VAE_CONFIG)
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, module in vae.named_modules():
             if isinstance(module, nn.Conv3d):
-                _init_convolution(module, draw, smooth=name.startswith("decoder."))
+                _init(module, 0.0 if name.endswith(("conv2.conv", "conv_out.conv")) else _BIAS, draw)
         for module in vae.modules():
-            if type(module).__name__ == "LTXVideoResnetBlock3d":
-                module.conv2.conv.weight.mul_(_RESIDUAL_SCALE)
-            elif type(module).__name__ == "LTXVideoUpsampler3d":
-                _interpolate(module.conv.conv, module.stride, draw)
-        _init_latents(vae, draw)
-        _init_pixels(vae, draw)
+            match type(module).__name__:
+                case "LTXVideoResnetBlock3d":
+                    module.conv2.conv.weight.mul_(_RESIDUAL)
+                case "LTXVideoDownsampler3d":
+                    module.conv.conv.weight.mul_(_DOWNSAMPLER)
+                case "LTXVideoUpsampler3d":
+                    _repeat(module.conv.conv, math.prod(module.stride))
+        _repeat(vae.decoder.conv_out.conv, vae.decoder.patch_size**2)
+        vae.decoder.conv_out.conv.weight.mul_(_LAST)
     return vae
 
 
-def _init_convolution(conv: nn.Conv3d, draw: torch.Generator, smooth: bool) -> None:
-    """Variance-keeping weights; ``smooth`` ones are a mix of channels times a blur in t, y and x."""
+def _init(conv: nn.Conv3d, bias: float, draw: torch.Generator) -> None:
+    """Variance-keeping weights, most of it in the middle of the kernel."""
     weight = conv.weight
     assert conv.bias is not None
-    conv.bias.zero_()
-    if smooth and weight.shape[2] == 3:
-        blur = _BLUR[:, None, None] * _BLUR[:, None] * _BLUR
-        weight.copy_(_mix(weight.shape[0], weight.shape[1], draw) * blur)
-        return
     weight.copy_(torch.randn(weight.shape, generator=draw) / math.sqrt(weight[0].numel()))
+    if weight.shape[2] == 3:
+        weight.mul_(math.sqrt(1 - _CENTRE))
+        centre = torch.randn(weight.shape[:2], generator=draw) / math.sqrt(weight.shape[1])
+        weight[:, :, 1, 1, 1] += math.sqrt(_CENTRE) * centre
+    conv.bias.copy_(bias * torch.randn(conv.bias.shape, generator=draw))
 
 
-def _mix(rows: int, columns: int, draw: torch.Generator) -> torch.Tensor:
-    """A random matrix that keeps variance, as weights [rows, columns, 1, 1, 1].
-
-    Its rows sum to zero: what silu leaves positive on average would else become one tint of all videos.
-    """
-    mix = torch.randn(rows, columns, generator=draw) / math.sqrt(columns)
-    return (mix - mix.mean(dim=1, keepdim=True))[:, :, None, None, None]
-
-
-def _interpolate(conv: nn.Conv3d, stride: tuple[int, int, int], draw: torch.Generator) -> None:
-    """Make a convolution before a pixel shuffle by ``stride`` (t, y, x) an interpolation of a channel mix."""
-    taps = torch.einsum("at,by,cx->abctyx", *(_linear_taps(factor) for factor in stride)).flatten(0, 2)
-    mix = _mix(conv.out_channels // len(taps), conv.in_channels, draw)
-    conv.weight.copy_((mix[:, None] * taps[None, :, None]).flatten(0, 1))
-
-
-def _linear_taps(factor: int) -> torch.Tensor:
-    """Kernels [factor, 3] that interpolate linearly at the centres of ``factor`` equal parts of a cell."""
-    offset = (torch.arange(factor) + 0.5) / factor - 0.5
-    return torch.stack([(-offset).clamp(min=0), 1 - offset.abs(), offset.clamp(min=0)], dim=1)
-
-
-def _init_latents(vae: AutoencoderKLLTXVideo, draw: torch.Generator) -> None:
-    """Give the latents means and deviations of their own, and the VAE's statistics to match.
-
-    So normalised latents are about standard normal, as those of the trained models are.
-    """
-    mean = 0.5 * torch.randn(LATENT_CHANNELS, generator=draw)
-    std = 0.5 + torch.rand(LATENT_CHANNELS, generator=draw)
-    out = vae.encoder.conv_out.conv
-    out.weight[:-1].mul_(std[:, None, None, None, None] / math.sqrt(_SILU_SQUARE))
-    out.bias[:-1].copy_(mean)
-    out.weight[-1].zero_()
-    out.bias[-1].fill_(_LOG_VARIANCE)
-    vae.latents_mean.copy_(mean)
-    vae.latents_std.copy_(std)
-    first = vae.decoder.conv_in.conv
-    first.bias.copy_(-(first.weight.sum(dim=(2, 3, 4)) @ mean))  # else the mean would tint all videos
-
-
-def _init_pixels(vae: AutoencoderKLLTXVideo, draw: torch.Generator) -> None:
-    """The last convolution: colours around grey, interpolated inside each patch of pixels."""
-    conv, patch = vae.decoder.conv_out.conv, vae.decoder.patch_size
-    mix = _mix(3, conv.in_channels, draw)
-    mix = mix / mix.square().sum(dim=1, keepdim=True).sqrt() * _COLOUR_GAIN
-    taps = _linear_taps(patch)
-    # The decoder unpatches channels in the order colour, x, y: the x offset is the outer one.
-    blur = torch.einsum("at,cx,by->cbatyx", _BLUR[None], taps, taps).flatten(0, 2)
-    conv.weight.copy_((mix[:, None] * blur[None, :, None]).flatten(0, 1))
+def _repeat(conv: nn.Conv3d, copies: int) -> None:
+    """Give the ``copies`` outputs that a pixel shuffle puts side by side the same kernel."""
+    for values in (conv.weight, conv.bias):
+        assert values is not None
+        values.copy_(values[::copies].repeat_interleave(copies, dim=0)[: conv.out_channels])

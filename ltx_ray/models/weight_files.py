@@ -3,12 +3,17 @@
 import hashlib
 import json
 import re
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 import fsspec
 
 from ltx_ray.errors import ModelError
+
+# Held while a model is made: torch, diffusers and transformers make modules without memory by changing what
+# the whole process does, so threads that load at once would leave each other weights on the device meta.
+LOADING = threading.RLock()
 
 ADAPTER_FILE = "audio_adapter.safetensors"
 ADAPTER_FORMAT = "ltx_ray audio adapter 1"

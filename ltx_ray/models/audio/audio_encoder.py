@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ltx_ray.errors import UserError
 from ltx_ray.models.audio.mel import LogMel, MelSettings
+from ltx_ray.models.weight_files import LOADING
 
 # Mel frames that make a token: two convolutions of stride 2.
 _FRAMES = 4
@@ -64,7 +65,7 @@ class AudioEncoder(nn.Module):
             )
         bands = input_channels * self.mel.settings.n_mels
         # On no device, so that nothing is drawn from the global generator.
-        with torch.device("meta"):
+        with LOADING, torch.device("meta"):
             self.conv_in = nn.Conv1d(bands, hidden_channels, kernel_size=4, stride=2)
             self.conv_mid = nn.Conv1d(hidden_channels, hidden_channels, kernel_size=4, stride=2)
             self.norm = nn.LayerNorm(hidden_channels)

@@ -29,6 +29,7 @@ from ltx_ray.models.transformers.audio_transformer import (
 from ltx_ray.models.weight_files import (
     ADAPTER_FORMAT,
     ADAPTER_METADATA,
+    LOADING,
     adapter_description,
     adapter_url,
     read_weights,
@@ -112,7 +113,8 @@ class AudioAdapter(nn.Module):
         data = read_weights(url, "the audio adapter", sha256)
         description = adapter_description(data, url)
         try:
-            adapter = cls._made(description)
+            with LOADING:
+                adapter = cls._made(description)
             adapter.load_state_dict(load(data))
         # A UserError is a ValueError: numbers that make no layer.
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:

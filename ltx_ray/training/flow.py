@@ -1,0 +1,150 @@
+"""Flow matching: the transformer, or the audio adapter of a frozen one, learns to go from noise to data.
+
+Latents x0 and noise e make x = (1 - sigma) x0 + sigma e, and e - x0 is what is predicted (rectified flow,
+Liu et al. 2022, arXiv:2209.03003), with logit-normal sigmas (Esser et al. 2024, arXiv:2403.03206). What is
+known of a window is there as it is while sampling: see ``windows``.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ltx_ray.models.transformers.audio_adapter import AudioAdapter
+from ltx_ray.planning.geometry import Ratios
+from ltx_ray.sampling.coordinates import Rope
+from ltx_ray.training.loop import Batch
+from ltx_ray.training.muon import muon_and_adamw
+from ltx_ray.training.windows import (
+    Layout,
+    clean_window,
+    counted,
+    layout_audio,
+    layout_coordinates,
+    window_levels,
+)
+
+_TIMESTEPS = 1000  # LTX transformers are trained on timesteps of 0..1000
+# Logit-normal sigmas, shifted to the noisy side, where motion and sound are decided; some are uniform.
+_MEAN, _STD, _UNIFORM = 0.5, 1.1, 0.15
+
+Preview = Callable[[Any, AudioAdapter | None, Path], dict[str, float]]
+
+
+class FlowObjective(nn.Module):
+    """Trains ``transformer``, or, with ``adapter``, the adapter that it carries.
+
+    ``preview(transformer, adapter, path)`` draws what has been learnt. ``audio_dropout``: part of the batches
+    in which nothing is heard, where the transformer is trained with its adapter.
+    """
+
+    transformer: Any
+    adapter: AudioAdapter | None
+
+    def __init__(
+        self,
+        transformer: Any,
+        adapter: AudioAdapter | None,
+        what: Literal["transformer", "audio-adapter", "both"],
+        *,
+        rope: Rope,
+        ratios: Ratios,
+        preview: Preview,
+        audio_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.transformer, self.adapter = transformer, adapter
+        transformer.requires_grad_(what != "audio-adapter")
+        if adapter is not None:
+            adapter.requires_grad_(what != "transformer")
+        self.trained = _Trained(
+            transformer if what != "audio-adapter" else None, adapter if what != "transformer" else None
+        )
+        self._rope, self._ratios, self._preview, self._audio_dropout = rope, ratios, preview, audio_dropout
+
+    def forward(self, batch: Batch, step: int, draw: torch.Generator) -> dict[str, Tensor]:
+        """``batch`` is one of ``WindowBatches``."""
+        layout: Layout = batch["layout"]
+        clean = clean_window(batch["latents"], layout)
+        noise = torch.randn(clean.shape, generator=draw).to(clean)
+        told, held = window_levels(layout, _sigmas(len(clean), draw).to(clean))
+        levels = held[:, None, :, None, None]
+        noisy = (1 - levels) * clean + levels * noise
+        rows, columns = clean.shape[3:]
+        coordinates = layout_coordinates(layout, rows, columns, batch["fps"], self._rope, self._ratios)
+        heard = {} if (audio := self._audio(batch, layout, draw)) is None else {"audio": audio}
+        velocity = self.transformer(
+            hidden_states=_tokens(noisy).to(self.transformer.dtype),
+            encoder_hidden_states=batch["embeds"].to(self.transformer.dtype),
+            timestep=_TIMESTEPS * told.repeat_interleave(rows * columns, dim=1)[..., None],
+            encoder_attention_mask=batch["mask"],
+            video_coords=coordinates.to(clean.device).expand(len(clean), -1, -1),
+            return_dict=False,
+            **heard,
+        )[0]
+        part = counted(layout)
+        cells = slice(part.start * rows * columns, part.stop * rows * columns)
+        loss = (velocity.float() - _tokens(noise - clean))[:, cells].square().mean()
+        figures = {"loss": loss, ("first" if layout.start == 0 else "later"): loss.detach()}
+        if self.adapter is not None:
+            figures["gate"] = _openness(self.adapter)
+        return figures
+
+    def _audio(self, batch: Batch, layout: Layout, draw: torch.Generator) -> Any:
+        if self.adapter is None or batch["sound"] is None:
+            return None
+        if float(torch.rand(1, generator=draw)) < self._audio_dropout:
+            return None
+        encoder = self.adapter.encoder
+        tokens = encoder(batch["sound"][:, None], batch["sample_rate"])
+        made = layout_audio(layout, tokens, encoder.tokens_per_second, batch["fps"], self._ratios)
+        return made.to(tokens.device)
+
+    def optimizers(self, rate: float) -> list[torch.optim.Optimizer]:
+        """Muon for the matrices within layers, AdamW for the rest."""
+        matrices: list[Tensor] = []
+        others: list[Tensor] = []
+        for name, weight in self.trained.named_parameters():
+            inner = ".transformer_blocks." in name or ".blocks." in name or ".conv_" in name
+            (matrices if inner and weight.ndim > 1 and "scale_shift" not in name else others).append(weight)
+        return muon_and_adamw({1: matrices}, others, rate)
+
+    def preview(self, trained: Any, path: Path) -> dict[str, float]:
+        """What the averaged weights make."""
+        transformer = trained.transformer or self.transformer
+        adapter = trained.adapter or self.adapter
+        return self._preview(transformer, adapter, path)
+
+    def export(self, trained: Any, folder: Path) -> None:
+        """``folder``/transformer in the diffusers format, and the adapter's one file."""
+        if trained.transformer is not None:
+            trained.transformer.save_pretrained(folder / "transformer")
+        if trained.adapter is not None:
+            trained.adapter.save_pretrained(folder)
+
+
+class _Trained(nn.Module):
+    """The weights that change, as one module."""
+
+    def __init__(self, transformer: Any, adapter: AudioAdapter | None) -> None:
+        super().__init__()
+        self.transformer, self.adapter = transformer, adapter
+
+
+def _openness(adapter: AudioAdapter) -> Tensor:
+    """Mean size of the gates: 0 before training. While it stays there, nothing is heard."""
+    gates = [value.abs().mean() for name, value in adapter.named_parameters() if name.endswith(".gate")]
+    return torch.stack(gates).mean().detach()
+
+
+def _sigmas(count: int, draw: torch.Generator) -> Tensor:
+    drawn = torch.sigmoid(torch.randn(count, generator=draw) * _STD + _MEAN)
+    uniform = torch.rand(2, count, generator=draw)
+    return torch.where(uniform[0] < _UNIFORM, uniform[1], drawn)
+
+
+def _tokens(latents: Tensor) -> Tensor:
+    """[B, C, T, H, W] as tokens [B, T * H * W, C]."""
+    return latents.flatten(2).transpose(1, 2)

@@ -1,0 +1,68 @@
+"""Batches of windows: what ``FlowObjective`` is given at each step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from ltx_ray.training.latents import LatentClips, TextTable
+from ltx_ray.training.loop import Batch
+from ltx_ray.training.windows import Layout, draw_layout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowSettings:
+    """How windows are drawn."""
+
+    tokens: int = 1200  # of a batch, about
+    longest: int = 16  # latents of a window: chunk_size 121
+    text_dropout: float = 0.12  # part of the windows that are told nothing: the unconditional pass
+    seed: int = 0
+
+
+class WindowBatches(Dataset[Batch]):
+    """Batch of step n: windows of one set of clips, in one layout.
+
+    {"latents" [B, C, T, H, W] float32 of whole clips, "layout", "embeds" [B, L, D], "mask" [B, L],
+    "sound" [B, S] float32 or None, "sample_rate", "fps"}. ``shares`` says how often each set is drawn.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[LatentClips],
+        shares: Sequence[float],
+        texts: TextTable,
+        steps: int,
+        settings: WindowSettings,
+    ) -> None:
+        self._clips, self._texts, self._steps, self._settings = clips, texts, steps, settings
+        self._shares = np.array(shares) / sum(shares)
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, step: int) -> Batch:
+        settings = self._settings
+        draw = np.random.default_rng([settings.seed, step])
+        clips = self._clips[draw.choice(len(self._clips), p=self._shares)]
+        count, _, frames, rows, columns = clips.latents.shape
+        layout = draw_layout(draw, frames, settings.longest)
+        size = max(1, round(settings.tokens / ((layout.length + layout.extra) * rows * columns)))
+        chosen = draw.integers(count, size=size)
+        prompts = ["" if draw.uniform() < settings.text_dropout else clips.prompts[index] for index in chosen]
+        embeds, mask = self._texts.of(prompts)
+        batch: dict[str, Any] = {
+            "latents": clips.latents[chosen].float(),
+            "layout": layout,
+            "embeds": embeds,
+            "mask": mask,
+            "sound": None if clips.sounds is None else clips.sounds[chosen].float() / 32767,
+            "sample_rate": clips.sample_rate,
+            "fps": clips.fps,
+        }
+        return batch
+
+
+__all__ = ["Layout", "WindowBatches", "WindowSettings"]
