@@ -9,7 +9,7 @@ from diffusers import AutoencoderKLLTXVideo
 from ltx_ray.models.tiny_vae import make_vae
 from ltx_ray.training.block_dct import COMPONENTS, block_dct
 from ltx_ray.training.loop import LoopSettings, fit
-from ltx_ray.training.vae import VaeObjective, latent_statistics, psnr
+from ltx_ray.training.vae import VaeObjective, measured_statistics, psnr
 from ltx_ray.training.world_data import Bucket, WorldClips, example_clips
 
 SMALL = Bucket(4, 9, 64, 64)
@@ -58,7 +58,7 @@ def test_a_warm_start_and_then_both_ends_learn(tmp_path: Path) -> None:
     assert float(vae.encoder.conv_out.conv.bias[-1]) == -6
     assert float(vae.encoder.conv_out.conv.weight[-1].abs().max()) == 0
     exported = AutoencoderKLLTXVideo.from_pretrained(tmp_path / "export")
-    mean, std = latent_statistics(exported, (clip[None] for clip in examples))
+    mean, std = measured_statistics(exported, (clip[None] for clip in examples))
     assert torch.allclose(exported.latents_mean, mean, atol=1e-4)
     assert torch.allclose(exported.latents_std, std, atol=1e-4)
 

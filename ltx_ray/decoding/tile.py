@@ -95,6 +95,16 @@ def denormalize(latents: Tensor, vae: "AutoencoderKLLTXVideo") -> Tensor:
     return denormalised
 
 
+def normalize(latents: Tensor, vae: "AutoencoderKLLTXVideo") -> Tensor:
+    """Latents ``[B, C, T, h, w]`` as the encoder makes them -> as the transformer has them, same dtype.
+
+    As ``LTXPipeline._normalize_latents``.
+    """
+    mean, std = latent_statistics(vae, latents)
+    normalised: Tensor = (latents - mean) * vae.config.scaling_factor / std
+    return normalised
+
+
 def latent_statistics(vae: "AutoencoderKLLTXVideo", latents: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each latent channel, ``[1, C, 1, 1, 1]``, where and as ``latents`` are."""
     mean: Tensor = vae.latents_mean.view(1, -1, 1, 1, 1).to(latents)

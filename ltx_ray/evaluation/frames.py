@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from ltx_ray.errors import MediaError
-from ltx_ray.media.source import open_container
+from ltx_ray.media.source import open_container, playback_start
 
 _SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 
@@ -81,7 +81,7 @@ class VideoPictures:
         with open_container(self.url, "a video") as container:
             stream = _video_stream(container, self.url)
             stream.thread_count = 1
-            start = _playback_start(container)
+            start = float(playback_start(container))
             for index, frame in enumerate(container.decode(stream)):
                 if index % every:
                     continue
@@ -169,16 +169,3 @@ def _video_stream(container: InputContainer, url: str) -> VideoStream:
     if not found:
         raise MediaError(f"{url} must hold video, got none")
     return found[0]
-
-
-def _playback_start(container: InputContainer) -> float:
-    """Second of the container's clock at which playback begins, as ``media.audio`` has it."""
-    streams = [*container.streams.audio[:1], *container.streams.video]
-    starts = [
-        float(each.start_time * each.time_base)
-        for each in streams
-        if each.start_time is not None
-        and each.time_base is not None
-        and not each.disposition & Disposition.attached_pic
-    ]
-    return min(starts, default=0.0)

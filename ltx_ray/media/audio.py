@@ -16,11 +16,10 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.stream import Disposition, Stream
 from numpy.typing import NDArray
 
 from ltx_ray.errors import MediaError
-from ltx_ray.media.source import open_container
+from ltx_ray.media.source import open_container, playback_start
 
 # Packets that end earlier than this before the cut are not decoded. Long enough for every codec's memory
 # (Opus asks for 80 ms, MP3's bit reservoir for some 10 frames of 26 ms).
@@ -134,7 +133,7 @@ class _Run:
 
 
 def _fill(cut: _Cut, container: InputContainer, stream: AudioStream, start_s: Fraction, url: str) -> None:
-    origin = _playback_start(container, stream)
+    origin = playback_start(container)
     run: _Run | None = None
     for frame in _decoded(container, stream, origin + start_s - PREROLL_S, url):
         begin = None if frame.pts is None else frame.pts * _time_base(frame) - origin
@@ -172,19 +171,6 @@ def _audio_stream(container: InputContainer, url: str) -> AudioStream:
     if stream.codec_context is None or not stream.rate or not stream.channels:
         raise MediaError(f"{url} must hold sound that can be decoded, got an unknown or empty audio codec")
     return stream
-
-
-def _playback_start(container: InputContainer, stream: AudioStream) -> Fraction:
-    """Second of the container's clock at which playback begins. Cover pictures have no time."""
-    timed: list[Stream] = [
-        video for video in container.streams.video if not video.disposition & Disposition.attached_pic
-    ]
-    starts = [
-        each.start_time * each.time_base
-        for each in [stream, *timed]
-        if each.start_time is not None and each.time_base is not None
-    ]
-    return min(starts, default=Fraction(0))
 
 
 def _seconds(container: InputContainer, stream: AudioStream) -> float | None:

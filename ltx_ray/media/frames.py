@@ -14,7 +14,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Disposition, Stream
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
@@ -23,7 +23,7 @@ from PIL import Image
 
 from ltx_ray.errors import MediaError
 from ltx_ray.media.image import fit_image
-from ltx_ray.media.source import open_container
+from ltx_ray.media.source import films, open_container, playback_start
 
 _WANTED = "a video"
 # Seconds before the wanted time that are sought, until what is decoded begins early enough; None: the file's
@@ -64,7 +64,7 @@ def probe_footage(url: str) -> Footage:
     """
     with open_container(url, _WANTED) as container:
         stream = _video_stream(container, url)
-        origin = _playback_start(container)
+        origin = playback_start(container)
         begin = _seconds(stream.start_time, stream)
         end = begin + _seconds(stream.duration, stream) if stream.duration else _last_end(container, stream)
         if end <= begin:
@@ -130,7 +130,7 @@ def _shown_from(url: str, time: Fraction) -> Iterator[Iterator[_Shown]]:
     for margin in _MARGINS_S if time > _NEAR_S else (None,):
         with open_container(url, _WANTED) as container:
             stream = _video_stream(container, url)
-            origin = _playback_start(container)
+            origin = playback_start(container)
             if margin is not None and not _seek(container, stream, origin + time - margin):
                 continue
             frames = _decoded(container, stream, url)
@@ -183,24 +183,10 @@ def _upright(shown: _Shown) -> Image.Image:
 
 
 def _video_stream(container: InputContainer, url: str) -> VideoStream:
-    for stream in _films(container):
+    for stream in films(container):
         return stream
     kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream at all"
     raise MediaError(f"{url} must have a video stream, got {kinds}; name a file with moving pictures")
-
-
-def _films(container: InputContainer) -> list[VideoStream]:
-    """Video streams but cover pictures, which have no time."""
-    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-
-
-def _playback_start(container: InputContainer) -> Fraction:
-    """Second of the container's clock at which playback begins, as ``media.audio`` has it."""
-    streams: list[Stream] = [*container.streams.audio[:1], *_films(container)]
-    return min(
-        (_seconds(each.start_time, each) for each in streams if each.start_time is not None),
-        default=Fraction(0),
-    )
 
 
 def _last_end(container: InputContainer, stream: VideoStream) -> Fraction:

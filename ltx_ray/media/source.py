@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from fractions import Fraction
 from typing import IO, cast
 
 import av
 import fsspec
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
 
 from ltx_ray.errors import MediaError, RetryableError
 
@@ -57,3 +60,20 @@ def open_container(url: str, wanted: str) -> Iterator[InputContainer]:
             ) from error
         except OSError as error:
             raise RetryableError(f"reading {url} failed: {error}; the store may answer next time") from error
+
+
+def films(container: InputContainer) -> list[VideoStream]:
+    """Video streams but cover pictures, which have no time."""
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+
+def playback_start(container: InputContainer) -> Fraction:
+    """Second of the container's clock at which playback begins: the earliest start of its first sound and of
+    its films. A picture and a sound at one time after it belong together."""
+    streams: list[Stream] = [*container.streams.audio[:1], *films(container)]
+    starts = [
+        each.start_time * each.time_base
+        for each in streams
+        if each.start_time is not None and each.time_base is not None
+    ]
+    return min(starts, default=Fraction(0))

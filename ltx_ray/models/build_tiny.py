@@ -5,7 +5,6 @@ trained checkpoint in bfloat16. The same torch, diffusers and transformers make 
 """
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -63,25 +62,6 @@ def ship(checkpoint: Checkpoint, adapter: AudioAdapter, card: str, folder: Path)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def with_part(base: Path, part: str, made: Path, folder: Path) -> None:
-    """Write to ``folder`` the checkpoint ``base`` with its folder ``part`` replaced by ``made``.
-
-    Files are linked where the disk can, else copied.
-    """
-    if folder.exists():
-        shutil.rmtree(folder)
-    shutil.copytree(base, folder, copy_function=_linked, ignore=shutil.ignore_patterns(part))
-    shutil.copytree(made, folder / part, copy_function=_linked)
-
-
-def with_adapter(base: Path, adapter: Path, folder: Path) -> None:
-    """Write to ``folder`` the checkpoint ``base`` with the audio adapter of the folder ``adapter``."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    shutil.copytree(base, folder, copy_function=_linked, ignore=shutil.ignore_patterns(ADAPTER_FILE))
-    _linked(str(adapter / ADAPTER_FILE), str(folder / ADAPTER_FILE))
-
-
 def parameters_of(folder: Path) -> dict[str, int]:
     """Parameters of each part of a checkpoint, counted in its files."""
     return {
@@ -107,11 +87,3 @@ def _rewrite(path: Path, **values: Any) -> None:
     content = json.loads(path.read_text(encoding="utf-8")) | values
     kept = {key: value for key, value in content.items() if key not in _PLACES}
     path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _linked(source: str, target: str) -> str:
-    try:
-        Path(target).hardlink_to(source)
-    except OSError:  # another disk, or one without links
-        shutil.copy2(source, target)
-    return target

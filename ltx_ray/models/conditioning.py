@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ltx_ray.decoding.tile import latent_statistics
+from ltx_ray.decoding.tile import normalize
 from ltx_ray.models.autoencoders.band_encoding import encode_in_bands
 
 if TYPE_CHECKING:
@@ -78,7 +78,4 @@ def encode_video(
         # In this order of operations, as VideoProcessor.preprocess: equal to the last bit.
         values = torch.from_numpy(np.ascontiguousarray(frame)).float() / 255 * 2 - 1
         pixels[0, :, index] = values.permute(2, 0, 1)
-    latents = encode_in_bands(vae, pixels, memory_budget, device=device).float()
-    mean, std = latent_statistics(vae, latents)
-    scale: float = vae.config.scaling_factor
-    return (latents - mean) * scale / std
+    return normalize(encode_in_bands(vae, pixels, memory_budget, device=device).float(), vae)

@@ -17,12 +17,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ltx_ray.decoding.tile import latent_statistics
+from ltx_ray.decoding.tile import normalize
 from ltx_ray.models.checkpoint import Checkpoint
 from ltx_ray.models.conditioning import encode_prompts
 from ltx_ray.training.clips import Clip, ClipSource
 
 _BATCH = 8  # clips that are encoded together
+_FULL_SCALE = 32767  # of the int16 in which sounds are kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,10 @@ class LatentClips:
     sample_rate: int
     fps: float
     prompts: list[str]  # of N
+
+    def heard(self, rows: Any) -> Tensor | None:
+        """Sounds [len(rows), S] in -1..1 of the clips ``rows``; None where they have none."""
+        return None if self.sounds is None else self.sounds[rows].float() / _FULL_SCALE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +103,7 @@ def _encode(vae: Any, source: ClipSource, place: Path, device: torch.device) -> 
         first = first or clips[0]
         pixels = torch.stack([clip.pixels for clip in clips]).to(device)
         raw = vae.encode(pixels.contiguous(memory_format=torch.channels_last_3d)).latent_dist.mode().float()
-        mean, std = latent_statistics(vae, raw)
-        latents.append(((raw - mean) * vae.config.scaling_factor / std).half().cpu())
+        latents.append(normalize(raw, vae).half().cpu())
         sounds += [clip.sound for clip in clips]
         prompts += [clip.prompt for clip in clips]
     assert first is not None
@@ -107,7 +111,7 @@ def _encode(vae: Any, source: ClipSource, place: Path, device: torch.device) -> 
     if any(sound is not None for sound in sounds):
         silence = torch.zeros(round(first.pixels.shape[1] / first.fps * first.sample_rate))
         whole = torch.stack([silence if sound is None else sound for sound in sounds])
-        tensors["sounds"] = (whole.clamp(-1, 1) * 32767).round().to(torch.int16)
+        tensors["sounds"] = (whole.clamp(-1, 1) * _FULL_SCALE).round().to(torch.int16)
     place.mkdir(parents=True, exist_ok=True)
     save_file(tensors, place / "latents.safetensors")
     facts = {"sample_rate": first.sample_rate, "fps": first.fps, "prompts": prompts}

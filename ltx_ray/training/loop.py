@@ -192,7 +192,7 @@ class _Loop:
         accelerator, settings = self._accelerator, self._settings
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = settings.rate(step) * group.get("scale", 1.0)
+                group["lr"] = settings.rate(step)
         # Not accelerate's: its precision is one for the whole process.
         half = settings.precision == "bf16"
         with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ltx_ray.decoding.tile import latent_statistics
+from ltx_ray.decoding.tile import denormalize
 from ltx_ray.models.audio.alignment import AudioTrack
 from ltx_ray.models.checkpoint import Checkpoint
 from ltx_ray.models.presets import find_preset
@@ -99,21 +99,19 @@ class Preview:
             transformer, self.checkpoint.scheduler_config(), conditioning, chunk, None, settings
         )
         latent = made.final.to(device)
-        mean, std = latent_statistics(vae, latent)
         timestep = (
             None if preset.decode_timestep is None else torch.tensor([preset.decode_timestep]).to(latent)
         )
         with torch.no_grad():
-            shown: Tensor = vae.decode(latent / vae.config.scaling_factor * std + mean, timestep).sample[0]
+            shown: Tensor = vae.decode(denormalize(latent, vae), timestep).sample[0]
         return shown.clamp(-1, 1).cpu()
 
     @torch.no_grad()
     def _track(self, adapter: AudioAdapter | None, index: int) -> AudioTrack | None:
-        if adapter is None or self.clips.sounds is None:
+        sound = self.clips.heard([index])
+        if adapter is None or sound is None:
             return None
-        sound = self.clips.sounds[index].float() / 32767
-        weight = adapter.encoder.conv_in.weight
-        tokens = adapter.encoder(sound.to(weight.device)[None, None], self.clips.sample_rate)
+        tokens = adapter.encoder(sound[:, None], self.clips.sample_rate)
         return AudioTrack(
             tokens=tokens.float().cpu(), tokens_per_second=float(adapter.encoder.tokens_per_second)
         )

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from ltx_ray.errors import UserError
 
+Say = Callable[[str], None]
+Stop = Callable[[], bool]
 Kind = Literal["vae", "transformer", "audio-adapter"]
 KINDS: tuple[Kind, ...] = ("vae", "transformer", "audio-adapter")
 WORLD = "world"
@@ -85,20 +87,15 @@ class TrainRequest:
         return cls(**values | {"sizes": tuple(Size(**size) for size in values["sizes"])})
 
 
-def run(
-    request: TrainRequest, say: Callable[[str], None], stop: Callable[[], bool] = lambda: False
-) -> dict[str, Any]:
+def run(request: TrainRequest, say: Say, stop: Stop = lambda: False) -> dict[str, Any]:
     """Train what is asked for, in this process or as one of several; what was done and where it lies.
 
     OUTPUT/checkpoint is a whole checkpoint with the trained part, OUTPUT/export/audio_adapter.safetensors the
     adapter. ``stop``: as in ``fit``. Raises UserError and ModelError for what cannot be trained.
     """
     # Heavy imports after the request is known to be sound.
-    from ltx_ray.models.build_tiny import with_adapter, with_part
     from ltx_ray.models.checkpoint import resolve
     from ltx_ray.training.loop import LoopSettings
-    from ltx_ray.training.run import AdapterShape, train_flow, train_vae
-    from ltx_ray.training.window_data import WindowSettings
 
     checkpoint, output = resolve(request.model), Path(request.output)
     _claim(output, request, checkpoint.weights_hash())
@@ -112,42 +109,54 @@ def run(
         preview_every=request.preview_every,
         save_every=request.save_every,
     )
-    sources = _sources(request)
-    export, made = output / "export", output / "checkpoint"
-    if request.kind == "vae":
-        clips = None if request.data == WORLD else [each.source for each in sources]
-        is_main = train_vae(
-            checkpoint,
-            settings,
-            say,
-            warm_steps=request.warm_steps,
-            decoder_only=request.decoder_only,
-            sources=clips,
-            batch=request.batch,
-            stop=stop,
-        )
-        if is_main:
-            with_part(checkpoint.path, "vae", export, made)
-    else:
-        is_main = train_flow(
-            checkpoint,
-            sources,
-            request.kind,
-            settings,
-            WindowSettings(tokens=request.tokens, seed=request.seed),
-            say,
-            latents=output / "latents",
-            shape=AdapterShape(start_layer=request.start_layer, end_layer=request.end_layer),
-            adapter_path=request.audio_adapter,
-            gradient_checkpointing=request.gradient_checkpointing,
-            half_base=request.precision == "bf16",
-            stop=stop,
-        )
-        if is_main and request.kind == "transformer":
-            with_part(checkpoint.path, "transformer", export / "transformer", made)
-        elif is_main:
-            with_adapter(checkpoint.path, export, made)
+    train = _train_vae if request.kind == "vae" else _train_flow
+    train(request, checkpoint, settings, say, stop)
     return done_by(request)
+
+
+def _train_vae(request: TrainRequest, checkpoint: Any, settings: Any, say: Say, stop: Stop) -> None:
+    from ltx_ray.models.assembly import with_part
+    from ltx_ray.training.run import train_vae
+
+    is_main = train_vae(
+        checkpoint,
+        settings,
+        say,
+        warm_steps=request.warm_steps,
+        decoder_only=request.decoder_only,
+        sources=None if request.data == WORLD else [each.source for each in _sources(request)],
+        batch=request.batch,
+        stop=stop,
+    )
+    if is_main:
+        with_part(checkpoint.path, "vae", settings.output / "export", settings.output / "checkpoint")
+
+
+def _train_flow(request: TrainRequest, checkpoint: Any, settings: Any, say: Say, stop: Stop) -> None:
+    from ltx_ray.models.assembly import with_adapter, with_part
+    from ltx_ray.training.run import AdapterShape, train_flow
+    from ltx_ray.training.window_data import WindowSettings
+
+    assert request.kind != "vae"
+    export, made = settings.output / "export", settings.output / "checkpoint"
+    is_main = train_flow(
+        checkpoint,
+        _sources(request),
+        request.kind,
+        settings,
+        WindowSettings(tokens=request.tokens, seed=request.seed),
+        say,
+        latents=settings.output / "latents",
+        shape=AdapterShape(start_layer=request.start_layer, end_layer=request.end_layer),
+        adapter_path=request.audio_adapter,
+        gradient_checkpointing=request.gradient_checkpointing,
+        half_base=request.precision == "bf16",
+        stop=stop,
+    )
+    if is_main and request.kind == "transformer":
+        with_part(checkpoint.path, "transformer", export / "transformer", made)
+    elif is_main:
+        with_adapter(checkpoint.path, export, made)
 
 
 def done_by(request: TrainRequest) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class SizedSource:
 _EXAMPLES = ((6, Bucket(1, 17, 96, 96)), (4, Bucket(1, 17, 128, 128)), (2, Bucket(1, 17, 192, 192)))
 _WARM = Bucket(48, 17, 64, 64)
 
+_FIRST_SCENE = 2_000_000  # behind those of the VAE's previews and batches
 # Scenes of the world by size: about three hours of video. By the shares, windows of all sizes are common.
 _WORLD = (
     # count, frames, height, width, share
@@ -66,7 +67,7 @@ _WORLD = (
 
 def world_sources(scale: float = 1.0) -> list[SizedSource]:
     """The world's scenes for the transformer; ``scale`` times as many."""
-    first, made = 2_000_000, []
+    first, made = _FIRST_SCENE, []
     for count, frames, height, width, share in _WORLD:
         number = max(8, round(count * scale))
         made.append(SizedSource(WorldSource(number, frames, height, width, first), share))
@@ -89,7 +90,7 @@ def train_vae(
 
     Returns whether this process is the main one.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device()
     vae = checkpoint.load_vae(torch.float32, device).to(memory_format=torch.channels_last_3d)
     vae.requires_grad_(True).train()
     if sources is None:
@@ -133,7 +134,7 @@ def train_flow(
     ``latents``: a folder for what the VAE makes of the clips. ``half_base``: a frozen transformer is kept in
     bfloat16.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device()
     # Of several processes the first one makes the files, the others read them.
     with PartialState(cpu=device.type == "cpu").main_process_first():
         encoded = encode_clips(checkpoint, [each.source for each in sources], latents, device, say)
@@ -165,7 +166,7 @@ def train_flow(
 def world_onsets(count: int = 8) -> list[list[float]]:
     """When the first scenes of ``world_sources`` sound, in seconds."""
     seconds = _WORLD[0][1] / FPS
-    return [list(scene(2_000_000 + index, seconds).onsets) for index in range(count)]
+    return [list(scene(_FIRST_SCENE + index, seconds).onsets) for index in range(count)]
 
 
 def _with_adapter(transformer: Any, shape: AdapterShape, path: str | None) -> tuple[Any, AudioAdapter]:
@@ -183,6 +184,10 @@ def _with_adapter(transformer: Any, shape: AdapterShape, path: str | None) -> tu
     )
     encoder = AudioEncoder(latent_channels=shape.latent_channels, hidden_channels=shape.hidden_channels)
     return adapted, AudioAdapter.of(adapted, encoder.to(next(transformer.parameters()).device))
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _data_steps(settings: LoopSettings) -> int:

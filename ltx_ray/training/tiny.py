@@ -12,10 +12,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
-from ltx_ray.models.build_tiny import parameters_of, ship, start, with_adapter, with_part
+from ltx_ray.models.assembly import with_adapter, with_part
+from ltx_ray.models.build_tiny import parameters_of, ship, start
 from ltx_ray.models.checkpoint import resolve
 from ltx_ray.models.tiny_text import make_text_encoder, make_tokenizer
 from ltx_ray.models.transformers.audio_adapter import AudioAdapter
@@ -49,13 +51,14 @@ class Recipe:
 
 
 _STEPS = ("text_steps", "vae_warm_steps", "vae_steps", "decoder_steps", "transformer_steps", "adapter_steps")
-
-
+# What both trainings of the VAE have in common, and those of the transformer and the adapter.
+_VAE: dict[str, Any] = {"warmup_steps": 30, "ema": 0.995, "precision": "bf16"}
+_FLOW: dict[str, Any] = {"warmup_steps": 60, "decay": 0.5}
 _STAGES = ("start", "vae", "decoder", "transformer", "adapter", "ship")
 
 
 class TinyTraining:
-    """The stages, in a folder; each method is one, and does nothing where it has been done."""
+    """The stages, in a folder; each method is one, and goes on where it was interrupted."""
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
         self._folder, self._recipe = folder, recipe
@@ -86,77 +89,32 @@ class TinyTraining:
 
     def vae(self) -> None:
         """The VAE, from a warm start."""
-        settings = LoopSettings(
-            output=self._folder / "vae",
-            steps=self._recipe.vae_steps,
-            learning_rate=2e-3,
-            warmup_steps=30,
-            decay=0.6,
-            ema=0.995,
-            precision="bf16",
-        )
+        settings = self._loop("vae", self._recipe.vae_steps, 2e-3, decay=0.6, **_VAE)
         base = self._folder / "0-start"
         train_vae(resolve(str(base)), settings, _say, warm_steps=self._recipe.vae_warm_steps)
         with_part(base, "vae", settings.output / "export", self._folder / "1-vae")
 
     def decoder(self) -> None:
         """The VAE's decoder alone, on latents that stay as they are: another 2 dB."""
-        settings = LoopSettings(
-            output=self._folder / "decoder",
-            steps=self._recipe.decoder_steps,
-            learning_rate=1.2e-3,
-            warmup_steps=30,
-            decay=0.8,
-            ema=0.995,
-            precision="bf16",
-            seed=5,
-        )
+        settings = self._loop("decoder", self._recipe.decoder_steps, 1.2e-3, decay=0.8, seed=5, **_VAE)
         base = self._folder / "1-vae"
         train_vae(resolve(str(base)), settings, _say, decoder_only=True)
         with_part(base, "vae", settings.output / "export", self._folder / "2-decoder")
 
     def transformer(self) -> None:
         """The transformer, on the world's latents."""
-        settings = LoopSettings(
-            output=self._folder / "transformer",
-            steps=self._recipe.transformer_steps,
-            learning_rate=3e-3,
-            warmup_steps=60,
-            decay=0.5,
-        )
         base = self._folder / "2-decoder"
-        train_flow(
-            resolve(str(base)),
-            world_sources(self._recipe.world_scale),
-            "transformer",
-            settings,
-            WindowSettings(),
-            _say,
-            latents=self._folder / "latents",
-        )
+        settings = self._loop("transformer", self._recipe.transformer_steps, 3e-3, **_FLOW)
+        self._train_flow(base, "transformer", settings, WindowSettings())
         made = settings.output / "export" / "transformer"
         with_part(base, "transformer", made, self._folder / "3-transformer")
 
     def adapter(self) -> None:
         """The audio adapter, on the frozen transformer."""
-        settings = LoopSettings(
-            output=self._folder / "audio_adapter",
-            steps=self._recipe.adapter_steps,
-            learning_rate=3e-3,
-            warmup_steps=60,
-            decay=0.5,
-        )
         base = self._folder / "3-transformer"
-        train_flow(
-            resolve(str(base)),
-            world_sources(self._recipe.world_scale),
-            "audio-adapter",
-            settings,
-            WindowSettings(seed=1),
-            _say,
-            latents=self._folder / "latents",
-            shape=SHAPE,
-            onsets=world_onsets(),
+        settings = self._loop("audio_adapter", self._recipe.adapter_steps, 3e-3, **_FLOW)
+        self._train_flow(
+            base, "audio-adapter", settings, WindowSettings(seed=1), shape=SHAPE, onsets=world_onsets()
         )
         with_adapter(base, settings.output / "export", self._folder / "4-audio")
 
@@ -174,6 +132,22 @@ class TinyTraining:
         (target / "training.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         _say(f"{target}: {sum(path.stat().st_size for path in target.rglob('*') if path.is_file()):,} bytes")
         return target
+
+    def _loop(self, name: str, steps: int, rate: float, **values: Any) -> LoopSettings:
+        return LoopSettings(output=self._folder / name, steps=steps, learning_rate=rate, **values)
+
+    def _train_flow(
+        self,
+        base: Path,
+        what: Literal["transformer", "audio-adapter"],
+        settings: LoopSettings,
+        windows: WindowSettings,
+        **more: Any,
+    ) -> None:
+        """On the world's scenes, whose latents both trainings share."""
+        sources = world_sources(self._recipe.world_scale)
+        latents = self._folder / "latents"
+        train_flow(resolve(str(base)), sources, what, settings, windows, _say, latents=latents, **more)
 
 
 def _say(text: str) -> None:

@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKLLTXVideo
 from torch import Tensor, nn
 
-from ltx_ray.training.block_dct import COMPONENTS, block_dct
+from ltx_ray.training.block_dct import block_dct
 from ltx_ray.training.contact_sheet import contact_sheet
 from ltx_ray.training.loop import Batch
 from ltx_ray.training.muon import muon_and_adamw
@@ -25,7 +25,7 @@ _SOFT_LIMIT = 4.0  # latents beyond are pulled back
 class VaeObjective(nn.Module):
     """Reconstruction of clips [B, 3, F, H, W] in -1..1: L1, squares and gradients in space and time.
 
-    ``warm_steps``: for so long the latents are those of ``block_dct`` (COMPONENTS x 3 channels). With
+    ``warm_steps``: for so long the latents are those of ``block_dct`` (48 channels). With
     ``decoder_only`` the encoder, and so every latent ever made, stays as it is.
     """
 
@@ -110,7 +110,7 @@ class VaeObjective(nn.Module):
     def export(self, trained: Any, folder: Path) -> None:
         """Saves the VAE with its latents' means and deviations (measured on the examples)."""
         if not self._decoder_only:
-            mean, std = latent_statistics(trained, (clip[None] for clip in self._examples))
+            mean, std = measured_statistics(trained, (clip[None] for clip in self._examples))
             trained.latents_mean.copy_(mean)
             trained.latents_std.copy_(std)
         trained.save_pretrained(folder)
@@ -126,16 +126,11 @@ def psnr(square_error: float) -> float:
 
 
 @torch.no_grad()
-def latent_statistics(vae: Any, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+def measured_statistics(vae: Any, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation [C] of the latents of ``batches`` (each [B, 3, F, H, W] in -1..1)."""
     flat = [vae.encode(clips).latent_dist.mode().float().transpose(0, 1).flatten(1) for clips in batches]
     latents = torch.cat(flat, dim=1)
     return latents.mean(1), latents.std(1)
-
-
-def warm_start_channels() -> int:
-    """Latent channels that a warm start teaches."""
-    return 3 * len(COMPONENTS)
 
 
 def _fix_variance(vae: Any) -> None:

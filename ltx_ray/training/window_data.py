@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from ltx_ray.training.latents import LatentClips, TextTable
 from ltx_ray.training.loop import Batch
-from ltx_ray.training.windows import Layout, draw_layout
+from ltx_ray.training.windows import draw_layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +58,8 @@ class WindowBatches(Dataset[Batch]):
             "layout": layout,
             "embeds": embeds,
             "mask": mask,
-            "sound": None if clips.sounds is None else clips.sounds[chosen].float() / 32767,
+            "sound": clips.heard(chosen),
             "sample_rate": clips.sample_rate,
             "fps": clips.fps,
         }
         return batch
-
-
-__all__ = ["Layout", "WindowBatches", "WindowSettings"]
