@@ -37,9 +37,22 @@ def train(
     batch: Annotated[int, typer.Option(min=1, help="Clips of a batch (vae).")] = 4,
     precision: Annotated[str, typer.Option(help="no (float32) or bf16.")] = "no",
     gradient_checkpointing: Annotated[bool, typer.Option(help="Less memory, a third more work.")] = False,
-    audio_adapter: Annotated[str | None, typer.Option(help="Go on from this adapter.")] = None,
+    audio_adapter: Annotated[
+        str | None, typer.Option(help="Go on from this adapter; a transformer is trained together with it.")
+    ] = None,
+    audio_dropout: Annotated[
+        float, typer.Option(help="Of both together: part of the batches in which nothing is heard.")
+    ] = 0.3,
     decoder_only: Annotated[bool, typer.Option(help="vae: leave the encoder as it is.")] = False,
+    warm_steps: Annotated[
+        int, typer.Option(min=0, help="vae: of a warm start, for weights that were never trained.")
+    ] = 0,
+    start_layer: Annotated[int, typer.Option(min=0, help="The first layer that a new adapter uses.")] = 8,
+    end_layer: Annotated[int, typer.Option(min=0, help="The last one.")] = 12,
     fps: Annotated[float, typer.Option(min=1, help="Frames per second of a folder's clips.")] = 24.0,
+    data_workers: Annotated[
+        int, typer.Option(min=0, help="Processes that make batches; 0: the training's own.")
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     save_every: Annotated[
         int, typer.Option(min=1, help="Steps between states that can be gone on from.")
@@ -71,6 +84,11 @@ def train(
         gradient_checkpointing=gradient_checkpointing,
         decoder_only=decoder_only,
         audio_adapter=None if audio_adapter is None else absolute(audio_adapter),
+        audio_dropout=audio_dropout,
+        warm_steps=warm_steps,
+        start_layer=start_layer,
+        end_layer=end_layer,
+        data_workers=data_workers,
         seed=seed,
         save_every=save_every,
         preview_every=preview_every,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import LTXVideoTransformer3DModel
 from small_transformer import AUDIO, CHANNELS, RATIOS, hearing_transformer, random, small_transformer
 
 from ltx_ray.models.audio.audio_encoder import AudioEncoder
@@ -97,6 +98,20 @@ def test_an_adapter_is_trained_alone_and_becomes_one_file(tmp_path: Path) -> Non
     assert max(float(block.gate.abs().max()) for block in adapted.audio_blocks().values()) > 0
 
 
+def test_both_are_trained_together_and_written_apart(tmp_path: Path) -> None:
+    made = objective("both", audio_dropout=0.5)
+    first = {name: weight.clone() for name, weight in made.transformer.state_dict().items()}
+    fit(made, data(), settings(tmp_path, 8), lambda _: None)
+    changed = {
+        name for name, weight in made.transformer.state_dict().items() if (weight != first[name]).any()
+    }
+    assert any("audio_attn" in name for name in changed)
+    assert any("audio_attn" not in name for name in changed)
+    alone = LTXVideoTransformer3DModel.from_pretrained(tmp_path / "export" / "transformer")
+    assert "audio_layers" not in alone.config
+    assert AudioAdapter.from_pretrained(tmp_path / "export").attach(alone).audio_blocks()
+
+
 def test_silence_by_dropout_is_the_base_model() -> None:
     batch = data()[0]
     with torch.no_grad():
@@ -118,6 +133,14 @@ def test_text_dropout_shows_the_empty_prompt() -> None:
     assert 0.15 < float(empty.float().mean()) < 0.35
     never = torch.cat([data(text_dropout=0.0)[step]["embeds"] for step in range(10)])
     assert not (never == table.embeds[0]).flatten(1).all(1).any()
+
+
+def test_processes_of_one_step_have_windows_of_one_layout_with_clips_of_their_own() -> None:
+    shown = data(processes=2)
+    steps = [(shown[2 * step], shown[2 * step + 1]) for step in range(12)]
+    assert all(one["layout"] == other["layout"] for one, other in steps)
+    assert len({repr(one["layout"]) for one, _ in steps}) > 1
+    assert not any(torch.equal(one["sound"], other["sound"]) for one, other in steps)
 
 
 def test_batches_are_a_function_of_their_step() -> None:

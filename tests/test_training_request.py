@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import LTXVideoTransformer3DModel
 from runs import render_here, wait_until, write_beeps, write_manifest
 
 from jobs.train import Workers, train_on_ray
@@ -66,6 +67,24 @@ def test_the_other_parts_become_whole_checkpoints(folder: Path, tmp_path: Path) 
         assert (tmp_path / kind / "previews" / "0000002.png").exists()
 
 
+def test_a_transformer_and_its_adapter_are_trained_together(folder: Path, tmp_path: Path) -> None:
+    asked = request("transformer", folder, tmp_path, audio_adapter=str(tiny_path()), data_workers=1)
+    done = run(asked, lambda _: None)
+    made, tiny = resolve(done["checkpoint"]), resolve("tiny")
+    for part in ("text_encoder", "vae"):
+        assert made.part_hash(part) == tiny.part_hash(part)
+    assert made.part_hash("transformer") != tiny.part_hash("transformer")
+    assert type(made.load_transformer(torch.float32, "cpu")) is LTXVideoTransformer3DModel
+    heard = [AudioAdapter.from_pretrained(place).state_dict() for place in (made.path, tiny.path)]
+    assert any((weight != heard[1][name]).any() for name, weight in heard[0].items())
+
+
+def test_a_new_adapter_has_the_layers_that_are_asked_for(folder: Path, tmp_path: Path) -> None:
+    done = run(request("audio-adapter", folder, tmp_path, start_layer=2, end_layer=3), lambda _: None)
+    layers = AudioAdapter.from_pretrained(done["audio_adapter"]).layers
+    assert (layers.start_layer, layers.end_layer) == (2, 3)
+
+
 def test_latents_are_encoded_once(folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
     run(request("transformer", folder, tmp_path, steps=1), said.append)
@@ -113,6 +132,7 @@ def test_another_training_in_the_same_folder_is_refused(folder: Path, tmp_path: 
         ({"sizes": ()}, "add --size WIDTHxHEIGHTxFRAMES"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"precision": "fp8"}, "precision must be no or bf16, got 'fp8'"),
+        ({"audio_dropout": 1.5}, "audio_dropout must be within 0 and 1, got 1.5"),
     ],
 )
 def test_what_cannot_be_trained_is_said_at_once(changes: dict[str, Any], message: str) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKLLTXVideo
+from small_vae import small_vae
 
+from ltx_ray.errors import UserError
 from ltx_ray.models.tiny_vae import make_vae
 from ltx_ray.training.block_dct import COMPONENTS, block_dct
 from ltx_ray.training.loop import LoopSettings, fit
@@ -79,3 +81,8 @@ def test_the_decoder_alone_leaves_every_latent_as_it_is(tmp_path: Path) -> None:
 def test_psnr_is_of_values_from_minus_one_to_one() -> None:
     assert psnr(0.004) == pytest.approx(30.0)
     assert psnr(0.0) == pytest.approx(126.0, abs=0.1)
+
+
+def test_a_warm_start_is_for_the_channels_it_fills() -> None:
+    with pytest.raises(UserError, match="a VAE of 48 latent channels, got one of 8: leave warm_steps at 0"):
+        VaeObjective(small_vae("0.9.5").requires_grad_(True), [], warm_steps=1)

@@ -23,6 +23,7 @@ from ltx_ray.training.windows import (
     layout_audio,
     layout_coordinates,
     window_levels,
+    worn_tail,
 )
 from ltx_ray.types import Chunk
 
@@ -139,3 +140,16 @@ def test_layouts_stay_within_their_clip_and_cover_all_kinds() -> None:
     assert {layout.image for layout in made} == {False, True}
     assert {layout.strength for layout in made} == {0.5, 1.0}
     assert max(layout.length for layout in made) == 16
+
+
+def test_a_tail_is_worn_more_or_less_and_nothing_else_is(shot: torch.Tensor) -> None:
+    layout = Layout(start=3, length=5, tail=3, image=True, strength=0.5)
+    clean = clean_window(shot.expand(64, -1, -1, -1, -1), layout)
+    worn = worn_tail(clean, layout, torch.Generator().manual_seed(0))
+    changed = (worn - clean)[:, :, 5:8].flatten(1).std(dim=1)
+    assert 0 <= changed.min() < 0.05 < 0.2 < changed.max() < 0.3
+    assert torch.equal(worn[:, :, :5], clean[:, :, :5])
+    assert torch.equal(worn[:, :, 8:], clean[:, :, 8:])
+    first = Layout(start=0, length=5, tail=0, image=True, strength=0.5)
+    window = clean_window(shot, first)
+    assert torch.equal(worn_tail(window, first, torch.Generator()), window)

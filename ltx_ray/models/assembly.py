@@ -22,10 +22,20 @@ def with_adapter(base: Path, adapter: Path, folder: Path) -> None:
 
 
 def _without(base: Path, name: str, folder: Path) -> None:
-    """``folder`` anew: the checkpoint ``base`` but for what is called ``name``."""
+    """``folder`` anew (or as it is, where it is ``base``): the checkpoint ``base`` but for ``name``."""
+    if folder == base:
+        _removed(folder / name)
+        return
     if folder.exists():
         shutil.rmtree(folder)
     shutil.copytree(base, folder, copy_function=_linked, ignore=shutil.ignore_patterns(name))
+
+
+def _removed(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _linked(source: str, target: str) -> str:

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 _PLANE = ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0))  # frequencies in y and x
-# Frequencies in t, y and x: 16, for each of 3 colours.
+# Frequencies in t, y and x: 16.
 COMPONENTS = (
     *((0, y, x) for y, x in _PLANE),
     *((1, y, x) for y, x in _PLANE),
     *((2, 0, 0), (3, 0, 0), (2, 0, 1), (2, 1, 0)),
 )
+
+COLOURS = 3  # of which each has these
 
 
 def block_dct(clips: Tensor, time: int, space: int) -> Tensor:

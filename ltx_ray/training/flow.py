@@ -1,4 +1,4 @@
-"""Flow matching: the transformer, or the audio adapter of a frozen one, learns to go from noise to data.
+"""Flow matching: the transformer, the audio adapter of a frozen one, or both learn to go from noise to data.
 
 Latents x0 and noise e make x = (1 - sigma) x0 + sigma e, and e - x0 is what is predicted (rectified flow,
 Liu et al. 2022, arXiv:2209.03003), with logit-normal sigmas (Esser et al. 2024, arXiv:2403.03206). What is
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ltx_ray.models.transformers.audio_adapter import AudioAdapter
+from ltx_ray.models.transformers.audio_cross_attention import without_audio
 from ltx_ray.planning.geometry import Ratios
 from ltx_ray.sampling.coordinates import Rope
 from ltx_ray.training.loop import Batch
@@ -24,20 +25,23 @@ from ltx_ray.training.windows import (
     layout_audio,
     layout_coordinates,
     window_levels,
+    worn_tail,
 )
 
 _TIMESTEPS = 1000  # LTX transformers are trained on timesteps of 0..1000
 # Logit-normal sigmas, shifted to the noisy side, where motion and sound are decided; some are uniform.
 _MEAN, _STD, _UNIFORM = 0.5, 1.1, 0.15
 
+Trained = Literal["transformer", "audio-adapter", "both"]
 Preview = Callable[[Any, AudioAdapter | None, Path], dict[str, float]]
 
 
 class FlowObjective(nn.Module):
-    """Trains ``transformer``, or, with ``adapter``, the adapter that it carries.
+    """Trains ``transformer``, the ``adapter`` that it carries, or both.
 
     ``preview(transformer, adapter, path)`` draws what has been learnt. ``audio_dropout``: part of the batches
-    in which nothing is heard, where the transformer is trained with its adapter.
+    in which nothing is heard, so that a transformer that is trained with its adapter also does without: that
+    is the pass which ``audio_guidance_scale`` needs. Of an adapter alone nothing is learnt from such a batch.
     """
 
     transformer: Any
@@ -47,7 +51,7 @@ class FlowObjective(nn.Module):
         self,
         transformer: Any,
         adapter: AudioAdapter | None,
-        what: Literal["transformer", "audio-adapter", "both"],
+        what: Trained,
         *,
         rope: Rope,
         ratios: Ratios,
@@ -62,6 +66,7 @@ class FlowObjective(nn.Module):
         self.trained = _Trained(
             transformer if what != "audio-adapter" else None, adapter if what != "transformer" else None
         )
+        self.skips = adapter is not None and audio_dropout > 0
         self._rope, self._ratios, self._preview, self._audio_dropout = rope, ratios, preview, audio_dropout
 
     def forward(self, batch: Batch, step: int, draw: torch.Generator) -> dict[str, Tensor]:
@@ -71,7 +76,8 @@ class FlowObjective(nn.Module):
         noise = torch.randn(clean.shape, generator=draw).to(clean)
         told, held = window_levels(layout, _sigmas(len(clean), draw).to(clean))
         levels = held[:, None, :, None, None]
-        noisy = (1 - levels) * clean + levels * noise
+        known = worn_tail(clean, layout, draw)
+        noisy = (1 - levels) * known + levels * noise
         rows, columns = clean.shape[3:]
         coordinates = layout_coordinates(layout, rows, columns, batch["fps"], self._rope, self._ratios)
         heard = {} if (audio := self._audio(batch, layout, draw)) is None else {"audio": audio}
@@ -120,7 +126,7 @@ class FlowObjective(nn.Module):
     def export(self, trained: Any, folder: Path) -> None:
         """``folder``/transformer in the diffusers format, and the adapter's one file."""
         if trained.transformer is not None:
-            trained.transformer.save_pretrained(folder / "transformer")
+            without_audio(trained.transformer).save_pretrained(folder / "transformer")
         if trained.adapter is not None:
             trained.adapter.save_pretrained(folder)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
@@ -63,6 +63,7 @@ class Objective(Protocol):
     """What is trained and how good it is."""
 
     trained: nn.Module  # the weights that change; the rest of the objective is frozen
+    skips: bool  # whether a batch may leave some of them out
 
     def __call__(self, batch: Batch, step: int, draw: torch.Generator) -> dict[str, Tensor]:
         """Figures of a batch, each a scalar; ``loss`` is what is minimised. ``draw``: all that is random."""
@@ -98,6 +99,7 @@ def fit(
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         project_dir=str(settings.output),
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=objective.skips)],
     )
     torch.manual_seed(settings.seed + accelerator.process_index)
     objective.to(accelerator.device)

@@ -53,7 +53,9 @@ class Muon(torch.optim.Optimizer):
 def _orthogonal(updates: Tensor, copies: int) -> Tensor:
     """``updates`` [N, out, in, ...], each with about equal singular values, and values of RMS ``_RMS``."""
     count, rows = updates.shape[0], updates.shape[1] // copies
-    matrices = updates.reshape(count, rows, copies, -1).transpose(1, 2).flatten(0, 1).bfloat16()
+    matrices = updates.reshape(count, rows, copies, -1).transpose(1, 2).flatten(0, 1)
+    if matrices.is_cuda:  # enough for this; a CPU without units for it would take 30 times as long
+        matrices = matrices.bfloat16()
     columns = matrices.shape[2]
     turned = rows > columns
     x = matrices.mT if turned else matrices

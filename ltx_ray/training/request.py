@@ -15,7 +15,7 @@ Kind = Literal["vae", "transformer", "audio-adapter"]
 KINDS: tuple[Kind, ...] = ("vae", "transformer", "audio-adapter")
 WORLD = "world"
 # What may differ when a training goes on.
-_MAY_CHANGE = ("output", "model", "steps", "minutes", "save_every", "preview_every")
+_MAY_CHANGE = ("output", "model", "steps", "minutes", "save_every", "preview_every", "data_workers")
 _SIZE = re.compile(r"(\d+)x(\d+)x(\d+)")
 # AdamW's and Muon's, from the built-in checkpoint's recipe; a real model that is only refined wants less.
 _RATES: dict[Kind, float] = {"vae": 2e-3, "transformer": 3e-3, "audio-adapter": 3e-3}
@@ -57,9 +57,12 @@ class TrainRequest:
     gradient_checkpointing: bool = False
     decoder_only: bool = False  # VAE: leave the encoder, and so all latents, as they are
     warm_steps: int = 0  # VAE: of a warm start from untrained weights
-    audio_adapter: str | None = None  # go on from this adapter; None: a new one
+    # Go on from this adapter (None: a new one); a transformer with one is trained together with it.
+    audio_adapter: str | None = None
+    audio_dropout: float = 0.3  # where both are trained: part of the batches in which nothing is heard
     start_layer: int = 8
     end_layer: int = 12
+    data_workers: int = 0  # processes that make batches; 0: the training's own
     seed: int = 0
     preview_every: int = 500
     save_every: int = 500
@@ -76,6 +79,8 @@ class TrainRequest:
             )
         if self.steps < 1:
             raise UserError(f"steps must be at least 1, got {self.steps}")
+        if not 0 <= self.audio_dropout <= 1:
+            raise UserError(f"audio_dropout must be within 0 and 1, got {self.audio_dropout}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for another process."""
@@ -106,6 +111,7 @@ def run(request: TrainRequest, say: Say, stop: Stop = lambda: False) -> dict[str
         minutes=request.minutes,
         precision=request.precision,
         seed=request.seed,
+        workers=request.data_workers,
         preview_every=request.preview_every,
         save_every=request.save_every,
     )
@@ -134,29 +140,36 @@ def _train_vae(request: TrainRequest, checkpoint: Any, settings: Any, say: Say, 
 
 def _train_flow(request: TrainRequest, checkpoint: Any, settings: Any, say: Say, stop: Stop) -> None:
     from ltx_ray.models.assembly import with_adapter, with_part
+    from ltx_ray.models.weight_files import ADAPTER_FILE
     from ltx_ray.training.run import AdapterShape, train_flow
     from ltx_ray.training.window_data import WindowSettings
 
     assert request.kind != "vae"
     export, made = settings.output / "export", settings.output / "checkpoint"
+    both = request.kind == "transformer" and request.audio_adapter is not None
     is_main = train_flow(
         checkpoint,
         _sources(request),
-        request.kind,
+        "both" if both else request.kind,
         settings,
         WindowSettings(tokens=request.tokens, seed=request.seed),
         say,
         latents=settings.output / "latents",
         shape=AdapterShape(start_layer=request.start_layer, end_layer=request.end_layer),
         adapter_path=request.audio_adapter,
+        audio_dropout=request.audio_dropout if both else 0.0,
         gradient_checkpointing=request.gradient_checkpointing,
-        half_base=request.precision == "bf16",
+        half=request.precision == "bf16",
         stop=stop,
     )
-    if is_main and request.kind == "transformer":
-        with_part(checkpoint.path, "transformer", export / "transformer", made)
-    elif is_main:
-        with_adapter(checkpoint.path, export, made)
+    if not is_main:
+        return
+    base = checkpoint.path
+    if request.kind == "transformer":
+        with_part(base, "transformer", export / "transformer", made)
+        base = made
+    if (export / ADAPTER_FILE).exists():
+        with_adapter(base, export, made)
 
 
 def done_by(request: TrainRequest) -> dict[str, Any]:
@@ -169,7 +182,7 @@ def done_by(request: TrainRequest) -> dict[str, Any]:
         "of": request.steps,
         "checkpoint": str(output / "checkpoint"),
     }
-    if request.kind == "audio-adapter":
+    if request.kind == "audio-adapter" or request.audio_adapter is not None:
         made["audio_adapter"] = str(output / "export" / "audio_adapter.safetensors")
     return made
 

@@ -1,9 +1,9 @@
 """The trainings that ``ltx-ray train`` runs: each loads a checkpoint, prepares data, trains, and exports."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -14,7 +14,7 @@ from ltx_ray.models.presets import find_preset
 from ltx_ray.models.transformers.audio_adapter import AudioAdapter
 from ltx_ray.models.transformers.audio_cross_attention import add_audio_cross_attention_to_transformer
 from ltx_ray.training.clips import ClipSource
-from ltx_ray.training.flow import FlowObjective
+from ltx_ray.training.flow import FlowObjective, Trained
 from ltx_ray.training.latents import encode_clips, encode_texts
 from ltx_ray.training.loop import LoopSettings, fit
 from ltx_ray.training.preview import Preview
@@ -51,17 +51,22 @@ _EXAMPLES = ((6, Bucket(1, 17, 96, 96)), (4, Bucket(1, 17, 128, 128)), (2, Bucke
 _WARM = Bucket(48, 17, 64, 64)
 
 _FIRST_SCENE = 2_000_000  # behind those of the VAE's previews and batches
-# Scenes of the world by size: about three hours of video. By the shares, windows of all sizes are common.
+# Scenes of the world by size: about three hours of video. By the shares, windows of all sizes are common;
+# large frames are short, so that they cost no more than small ones.
 _WORLD = (
     # count, frames, height, width, share
-    (1800, 57, 96, 96, 0.34),
-    (350, 121, 96, 96, 0.14),
-    (250, 161, 96, 96, 0.14),
-    (450, 57, 128, 128, 0.12),
-    (350, 57, 96, 160, 0.09),
+    (1600, 57, 96, 96, 0.26),
+    (300, 121, 96, 96, 0.11),
+    (300, 161, 96, 96, 0.13),
+    (450, 57, 128, 128, 0.11),
+    (100, 121, 128, 128, 0.05),
+    (350, 57, 96, 160, 0.08),
     (200, 57, 160, 96, 0.05),
     (200, 41, 192, 192, 0.07),
-    (80, 41, 192, 320, 0.05),
+    (80, 41, 192, 320, 0.04),
+    (80, 121, 160, 256, 0.04),
+    (120, 9, 384, 640, 0.04),
+    (30, 9, 704, 1280, 0.02),
 )
 
 
@@ -114,7 +119,7 @@ def train_vae(
 def train_flow(
     checkpoint: Checkpoint,
     sources: Sequence[SizedSource],
-    what: Literal["transformer", "audio-adapter"],
+    what: Trained,
     settings: LoopSettings,
     windows: WindowSettings,
     say: Say,
@@ -122,31 +127,32 @@ def train_flow(
     latents: Path,
     shape: AdapterShape | None = None,
     adapter_path: str | None = None,
+    audio_dropout: float = 0.0,
     onsets: Sequence[Sequence[float]] = (),
     gradient_checkpointing: bool = False,
-    half_base: bool = False,
+    half: bool = False,
     stop: Stop = lambda: False,
 ) -> bool:
-    """Train the transformer, or a new (or, with ``adapter_path``, a begun) audio adapter on a frozen one.
+    """Train the transformer, an audio adapter on a frozen one (new, or begun at ``adapter_path``), or both.
 
     Returns whether this process is the main one.
 
-    ``latents``: a folder for what the VAE makes of the clips. ``half_base``: a frozen transformer is kept in
-    bfloat16.
+    ``latents``: a folder for what the VAE makes of the clips. ``half``: the text encoder and a frozen
+    transformer are kept in bfloat16. ``audio_dropout``: as in ``FlowObjective``.
     """
     device = _device()
     # Of several processes the first one makes the files, the others read them.
     with PartialState(cpu=device.type == "cpu").main_process_first():
         encoded = encode_clips(checkpoint, [each.source for each in sources], latents, device, say)
     prompts = sorted({prompt for clips in encoded for prompt in clips.prompts})
-    texts = encode_texts(checkpoint, prompts, device, torch.float32)
-    dtype = torch.bfloat16 if half_base and what == "audio-adapter" else torch.float32
+    texts = encode_texts(checkpoint, prompts, device, torch.bfloat16 if half else torch.float32)
+    dtype = torch.bfloat16 if half and what == "audio-adapter" else torch.float32
     transformer: Any = checkpoint.load_transformer(dtype, device)
     adapter = None
-    if what == "audio-adapter":
+    if what != "transformer":
         transformer, adapter = _with_adapter(transformer, shape or AdapterShape(), adapter_path)
         adapter.requires_grad_(True).float().train()
-    transformer.train(what == "transformer")
+    transformer.train(what != "audio-adapter")
     if gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     preview = Preview(checkpoint=checkpoint, clips=encoded[0], texts=texts, onsets=onsets)
@@ -157,8 +163,10 @@ def train_flow(
         rope=find_preset(checkpoint).rope,
         ratios=checkpoint.ratios(),
         preview=preview,
+        audio_dropout=audio_dropout,
     )
     shares = [each.share for each in sources]
+    windows = replace(windows, processes=PartialState().num_processes)
     batches = WindowBatches(encoded, shares, texts, _data_steps(settings), windows)
     return fit(objective, batches, settings, say, stop=stop)
 

@@ -1,26 +1,29 @@
 """The recipe of the built-in checkpoint: ``make train-tiny``, or ``python -m ltx_ray.training.tiny FOLDER``.
 
 Each stage is one of the trainings that ``ltx-ray train`` offers, and begins with what the one before left:
-untrained weights and the text encoder; the VAE; its decoder alone; the transformer; the audio adapter; and
-the shipped form. The same command goes on after an interruption. All of it takes some three hours of a core.
+untrained weights and the text encoder; the VAE; its decoder alone; the transformer; the audio adapter; both
+together; and the shipped form. The same command goes on after an interruption. All of it takes some six hours
+of a core; for two, give each stage apart to ``torchrun --nproc-per-node 2 -m ltx_ray.training.tiny``.
 """
 
 import argparse
 import json
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
+from accelerate import PartialState
 
 from ltx_ray.models.assembly import with_adapter, with_part
 from ltx_ray.models.build_tiny import parameters_of, ship, start
 from ltx_ray.models.checkpoint import resolve
 from ltx_ray.models.tiny_text import make_text_encoder, make_tokenizer
 from ltx_ray.models.transformers.audio_adapter import AudioAdapter
+from ltx_ray.training.flow import Trained
 from ltx_ray.training.loop import LoopSettings
 from ltx_ray.training.run import AdapterShape, train_flow, train_vae, world_onsets, world_sources
 from ltx_ray.training.text import train_text_encoder
@@ -41,6 +44,7 @@ class Recipe:
     decoder_steps: int = 2_400
     transformer_steps: int = 4_400
     adapter_steps: int = 1_500
+    together_steps: int = 3_400
     world_scale: float = 1.0
 
     def scaled(self, scale: float) -> "Recipe":
@@ -50,11 +54,11 @@ class Recipe:
         )
 
 
-_STEPS = ("text_steps", "vae_warm_steps", "vae_steps", "decoder_steps", "transformer_steps", "adapter_steps")
+_STEPS = tuple(field.name for field in fields(Recipe) if field.name.endswith("_steps"))
 # What both trainings of the VAE have in common, and those of the transformer and the adapter.
 _VAE: dict[str, Any] = {"warmup_steps": 30, "ema": 0.995, "precision": "bf16"}
 _FLOW: dict[str, Any] = {"warmup_steps": 60, "decay": 0.5}
-_STAGES = ("start", "vae", "decoder", "transformer", "adapter", "ship")
+_STAGES = ("start", "vae", "decoder", "transformer", "adapter", "together", "ship")
 
 
 class TinyTraining:
@@ -70,6 +74,7 @@ class TinyTraining:
         self.decoder()
         self.transformer()
         self.adapter()
+        self.together()
         return self.ship()
 
     def start(self) -> None:
@@ -92,14 +97,14 @@ class TinyTraining:
         settings = self._loop("vae", self._recipe.vae_steps, 2e-3, decay=0.6, **_VAE)
         base = self._folder / "0-start"
         train_vae(resolve(str(base)), settings, _say, warm_steps=self._recipe.vae_warm_steps)
-        with_part(base, "vae", settings.output / "export", self._folder / "1-vae")
+        _once(lambda: with_part(base, "vae", settings.output / "export", self._folder / "1-vae"))
 
     def decoder(self) -> None:
         """The VAE's decoder alone, on latents that stay as they are: another 2 dB."""
         settings = self._loop("decoder", self._recipe.decoder_steps, 1.2e-3, decay=0.8, seed=5, **_VAE)
         base = self._folder / "1-vae"
         train_vae(resolve(str(base)), settings, _say, decoder_only=True)
-        with_part(base, "vae", settings.output / "export", self._folder / "2-decoder")
+        _once(lambda: with_part(base, "vae", settings.output / "export", self._folder / "2-decoder"))
 
     def transformer(self) -> None:
         """The transformer, on the world's latents."""
@@ -107,7 +112,7 @@ class TinyTraining:
         settings = self._loop("transformer", self._recipe.transformer_steps, 3e-3, **_FLOW)
         self._train_flow(base, "transformer", settings, WindowSettings())
         made = settings.output / "export" / "transformer"
-        with_part(base, "transformer", made, self._folder / "3-transformer")
+        _once(lambda: with_part(base, "transformer", made, self._folder / "3-transformer"))
 
     def adapter(self) -> None:
         """The audio adapter, on the frozen transformer."""
@@ -116,11 +121,28 @@ class TinyTraining:
         self._train_flow(
             base, "audio-adapter", settings, WindowSettings(seed=1), shape=SHAPE, onsets=world_onsets()
         )
-        with_adapter(base, settings.output / "export", self._folder / "4-audio")
+        _once(lambda: with_adapter(base, settings.output / "export", self._folder / "4-audio"))
+
+    def together(self) -> None:
+        """Transformer and adapter, which is heard in seven batches of ten."""
+        base = self._folder / "4-audio"
+        settings = self._loop("together", self._recipe.together_steps, 3e-3, warmup_steps=100, decay=0.8)
+        self._train_flow(
+            base,
+            "both",
+            settings,
+            WindowSettings(seed=2),
+            adapter_path=str(base),
+            audio_dropout=0.3,
+            onsets=world_onsets(),
+        )
+        made, target = settings.output / "export", self._folder / "5-together"
+        _once(lambda: with_part(base, "transformer", made / "transformer", target))
+        _once(lambda: with_adapter(target, made, target))
 
     def ship(self) -> Path:
         """The checkpoint as the package has it: bfloat16, one adapter, a card, and what it was trained on."""
-        base, target = self._folder / "4-audio", self._folder / "tiny"
+        base, target = self._folder / "5-together", self._folder / "tiny"
         shutil.rmtree(target, ignore_errors=True)
         ship(resolve(str(base)), AudioAdapter.from_pretrained(base), card(parameters_of(base)), target)
         sources = world_sources(self._recipe.world_scale)
@@ -139,7 +161,7 @@ class TinyTraining:
     def _train_flow(
         self,
         base: Path,
-        what: Literal["transformer", "audio-adapter"],
+        what: Trained,
         settings: LoopSettings,
         windows: WindowSettings,
         **more: Any,
@@ -148,6 +170,14 @@ class TinyTraining:
         sources = world_sources(self._recipe.world_scale)
         latents = self._folder / "latents"
         train_flow(resolve(str(base)), sources, what, settings, windows, _say, latents=latents, **more)
+
+
+def _once(make: Callable[[], None]) -> None:
+    """By the first of all processes, before any goes on."""
+    state = PartialState()
+    if state.is_main_process:
+        make()
+    state.wait_for_everyone()
 
 
 def _say(text: str) -> None:

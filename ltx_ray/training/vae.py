@@ -12,7 +12,8 @@ import torch
 from diffusers import AutoencoderKLLTXVideo
 from torch import Tensor, nn
 
-from ltx_ray.training.block_dct import block_dct
+from ltx_ray.errors import UserError
+from ltx_ray.training.block_dct import COLOURS, COMPONENTS, block_dct
 from ltx_ray.training.contact_sheet import contact_sheet
 from ltx_ray.training.loop import Batch
 from ltx_ray.training.muon import muon_and_adamw
@@ -30,6 +31,7 @@ class VaeObjective(nn.Module):
     """
 
     trained: AutoencoderKLLTXVideo
+    skips = False
     warm_mean: Tensor
     warm_std: Tensor
 
@@ -52,6 +54,12 @@ class VaeObjective(nn.Module):
         else:
             _fix_variance(vae)
         if warm_steps:
+            channels = len(COMPONENTS) * COLOURS
+            if vae.config.latent_channels != channels:
+                raise UserError(
+                    f"a warm start is for a VAE of {channels} latent channels, got one of "
+                    f"{vae.config.latent_channels}: leave warm_steps at 0 and begin with trained weights"
+                )
             assert warm_clips is not None
             made = self._coefficients(warm_clips)
             self.register_buffer("warm_mean", made.mean((0, 2, 3, 4), keepdim=True), persistent=False)

@@ -11,6 +11,9 @@ from ltx_ray.training.latents import LatentClips, TextTable
 from ltx_ray.training.loop import Batch
 from ltx_ray.training.windows import draw_layout
 
+# Streams of random numbers of batches, beside those of the scenes: sizes and layouts, clips.
+_STREAM = 0xB2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowSettings:
@@ -20,6 +23,7 @@ class WindowSettings:
     longest: int = 16  # latents of a window: chunk_size 121
     text_dropout: float = 0.12  # part of the windows that are told nothing: the unconditional pass
     seed: int = 0
+    processes: int = 1  # so many steps have windows of one size and layout: none waits for a larger one
 
 
 class WindowBatches(Dataset[Batch]):
@@ -45,10 +49,11 @@ class WindowBatches(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         settings = self._settings
-        draw = np.random.default_rng([settings.seed, step])
-        clips = self._clips[draw.choice(len(self._clips), p=self._shares)]
+        shared = np.random.default_rng([_STREAM, settings.seed, step // settings.processes])
+        clips = self._clips[shared.choice(len(self._clips), p=self._shares)]
         count, _, frames, rows, columns = clips.latents.shape
-        layout = draw_layout(draw, frames, settings.longest)
+        layout = draw_layout(shared, frames, settings.longest)
+        draw = np.random.default_rng([_STREAM + 1, settings.seed, step])
         size = max(1, round(settings.tokens / ((layout.length + layout.extra) * rows * columns)))
         chosen = draw.integers(count, size=size)
         prompts = ["" if draw.uniform() < settings.text_dropout else clips.prompts[index] for index in chosen]

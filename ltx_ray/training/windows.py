@@ -23,6 +23,10 @@ _TAILS, _TAIL_CHANCES = (1, 2, 3, 4), (0.1, 0.2, 0.5, 0.2)
 # overlap_strength: 0.5 is the default.
 _STRENGTHS, _STRENGTH_CHANCES = (0.5, 1.0), (0.75, 0.25)
 _SHORTEST = 2  # latents
+# Up to so much noise lies on a tail, in standard deviations: while sampling it was made, not filmed, and what
+# is wrong in it must not be carried on from chunk to chunk (as in cascaded diffusion, Ho et al. 2021,
+# arXiv:2106.15282).
+_TAIL_NOISE = 0.25
 # While sampling, what is held is pulled to its values twice a step: its noise is gone after a few steps,
 # though its timestep says otherwise. Only near the first step there is some left.
 _HELD_NOISE_FROM = 0.95
@@ -66,6 +70,19 @@ def clean_window(latents: Tensor, layout: Layout) -> Tensor:
     if layout.image:
         parts.append(latents[:, :, :1])
     return torch.cat(parts, dim=2)
+
+
+def worn_tail(window: Tensor, layout: Layout, draw: torch.Generator) -> Tensor:
+    """``clean_window``'s result with a little noise on its tail, more on some and less on others."""
+    if not layout.tail:
+        return window
+    part = slice(layout.length, layout.length + layout.tail)
+    tail = window[:, :, part]
+    level = _TAIL_NOISE * torch.rand((len(tail), 1, 1, 1, 1), generator=draw)
+    noise = torch.randn(tail.shape, generator=draw)
+    worn = window.clone()
+    worn[:, :, part] = tail + (level * noise).to(tail)
+    return worn
 
 
 def window_levels(layout: Layout, sigma: Tensor) -> tuple[Tensor, Tensor]:

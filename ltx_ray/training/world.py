@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ltx_ray.errors import UserError
 
 # Another one wherever a seed makes another scene, picture, sound or prompt.
-VERSION = 1
+VERSION = 2
 
 COLOURS: dict[str, tuple[float, float, float]] = {
     "red": (0.90, 0.12, 0.12),

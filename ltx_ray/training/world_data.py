@@ -19,7 +19,7 @@ from ltx_ray.training.world_sound import SAMPLE_RATE, render_sound
 FPS = 24.0
 # Streams of scene numbers, so that no training sees the scenes that another has learnt.
 _FIRST_SEED = 1_000_000
-# Stream of random numbers of batches, beside those of the scenes.
+# Streams of random numbers of batches (of the world, of a folder), beside those of the scenes.
 _STREAM = 0xB0
 
 
@@ -90,7 +90,7 @@ class ClipBatches(Dataset[Batch]):
         return self._steps
 
     def __getitem__(self, step: int) -> Batch:
-        draw = np.random.default_rng([self._seed, step])
+        draw = np.random.default_rng([_STREAM + 1, self._seed, step])
         source = self._sources[int(draw.integers(len(self._sources)))]
         clips = [source[int(index)].pixels for index in draw.integers(len(source), size=self._batch)]
         return {"clips": torch.stack(clips).contiguous(memory_format=torch.channels_last_3d)}

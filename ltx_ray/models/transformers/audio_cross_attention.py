@@ -8,6 +8,7 @@ With its gates at zero the transformer predicts what it did before, bit for bit;
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from diffusers import LTXVideoTransformer3DModel
 from torch import nn
 
@@ -21,7 +22,9 @@ from ltx_ray.models.transformers.audio_transformer import (
     uncompiled,
 )
 
-__all__ = ["AudioCrossAttentionBlock", "add_audio_cross_attention_to_transformer", "convert"]
+__all__ = ["AudioCrossAttentionBlock", "add_audio_cross_attention_to_transformer", "convert", "without_audio"]
+
+_AUDIO_LAYER = ".audio_attn."  # in the names of weights
 
 
 def add_audio_cross_attention_to_transformer(
@@ -65,6 +68,22 @@ def convert(transformer: Any, layers: AudioLayers) -> AudioLTXVideoTransformer3D
     add_blocks(transformer, made)
     adapted: AudioLTXVideoTransformer3DModel = transformer
     return adapted
+
+
+def without_audio(transformer: LTXVideoTransformer3DModel) -> LTXVideoTransformer3DModel:
+    """A stock transformer with the base weights of one with audio layers; a stock one as it is."""
+    if not isinstance(transformer, AudioLTXVideoTransformer3DModel):
+        return transformer
+    config = {
+        name: value
+        for name, value in transformer.config.items()
+        if name != "audio_layers" and not name.startswith("_")
+    }
+    weights = {name: value for name, value in transformer.state_dict().items() if _AUDIO_LAYER not in name}
+    with torch.device("meta"):
+        stock = LTXVideoTransformer3DModel(**config)
+    stock.load_state_dict(weights, assign=True)
+    return stock
 
 
 def _check(transformer: Any) -> None:
