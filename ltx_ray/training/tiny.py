@@ -44,7 +44,7 @@ class Recipe:
     decoder_steps: int = 2_400
     transformer_steps: int = 4_400
     adapter_steps: int = 1_500
-    together_steps: int = 3_400
+    together_steps: int = 2_700
     world_scale: float = 1.0
 
     def scaled(self, scale: float) -> "Recipe":

@@ -28,9 +28,9 @@ are understood; of others it takes what it knows. All its pictures and sounds we
 |---|---:|
 {parameters}
 
-Trained at 24 frames per second, 96 x 96 to 192 x 320 pixels, windows of 2 to 16 latents (9 to 121 frames),
-with the tails, images and audio windows of longer videos. How good it is, in figures: docs/quality.md of the
-project.
+Trained at 24 frames per second, mostly at 96 x 96 to 160 x 256 pixels, a little at up to 704 x 1280, in
+windows of 2 to 16 latents (9 to 121 frames) with the tails, images and audio windows of longer videos. How
+good it is, in figures: docs/quality.md of the project.
 
 `make train-tiny` makes it again; the recipe is `ltx_ray/training/tiny.py`, what it was run with is in
 `training.json`. Load it with `LTXPipeline.from_pretrained(FOLDER)`, or name it `tiny`.
