@@ -9,6 +9,7 @@ import torch
 from actors.torch_device import TorchActor
 from actors.work import Made
 from ltx_ray.errors import MediaError
+from ltx_ray.media.access import Access
 from ltx_ray.media.audio import probe_audio
 from ltx_ray.media.image import read_image
 from ltx_ray.models.audio.alignment import AudioTrack
@@ -18,6 +19,7 @@ from ltx_ray.models.conditioning import encode_image, encode_prompts
 from ltx_ray.models.transformers.audio_adapter import AudioAdapter
 from ltx_ray.payload import pack
 from ltx_ray.quantization import quantize_model
+from ltx_ray.redact import redacted
 from ltx_ray.run import RunSpec
 from ltx_ray.sampling.carriers import Conditioning
 from ltx_ray.types import Job, Shot
@@ -43,7 +45,7 @@ class Conditioner(TorchActor):
         """Encode what the shot is conditioned on and store it."""
         shot = job.shot
         if shot.audio:
-            check_audio(shot.audio, shot.audio_start_s)  # now, not after hours of denoising
+            check_audio(shot.audio, shot.audio_start_s, self._run.access)  # now, not after hours of denoising
         prompts = [self._encode(span.text) for span in shot.prompts]
         negative_embeds, negative_mask = self._encode(shot.negative_prompt)
         conditioning = Conditioning(
@@ -74,7 +76,8 @@ class Conditioner(TorchActor):
         if self._vae is None:
             self._vae = self.checkpoint.load_vae(self.dtype, self.device)
         budget = self._run.config.decoding.tile_bytes
-        return encode_image(self._vae, read_image(shot.image, width, height), budget).cpu()
+        image = read_image(shot.image, width, height, self._run.access)
+        return encode_image(self._vae, image, budget).cpu()
 
     def _audio(self, shot: Shot) -> AudioTrack | None:
         """The shot's sound, where there is any and the model can hear it."""
@@ -84,13 +87,15 @@ class Conditioner(TorchActor):
         if self._audio_encoder is None:
             # On the CPU in float32: it is small, and a GPU would round its convolutions to TF32.
             self._audio_encoder = AudioAdapter.from_pretrained(adapter, self._run.adapter_hash).encoder
-        return encode_shot_audio(self._audio_encoder, shot.audio, shot.audio_start_s, shot.seconds)
+        return encode_shot_audio(
+            self._audio_encoder, shot.audio, shot.audio_start_s, shot.seconds, self._run.access
+        )
 
 
-def check_audio(url: str, start_s: float) -> None:
+def check_audio(url: str, start_s: float, access: Access) -> None:
     """Raises MediaError where there is no sound at ``start_s`` of the file."""
-    facts = probe_audio(url)
+    facts = probe_audio(url, access)
     if facts.seconds is not None and start_s >= facts.seconds:
         raise MediaError(
-            f"audio_start_s must lie within the {facts.seconds:.3f} seconds of {url}, got {start_s}"
+            f"audio_start_s must lie within the {facts.seconds:.3f} seconds of {redacted(url)}, got {start_s}"
         )

@@ -9,28 +9,36 @@ It imports neither ray nor torch, and asks the event loop for the time, so that 
 """
 
 import asyncio
-import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from actors.admission import DecodeQueue, Priority
+from actors.deadline import Deadlines
+from actors.intake import Intake, Skipped
+from actors.keeper import Keeper
 from actors.pool import Pool, PoolBrokenError
 from actors.progress import Progress, Summary, Tally
 from actors.publisher import Publisher
 from actors.rejection import rejection, row_error
 from actors.retry import Verdict, judge
 from actors.shot_run import ShotRun
+from actors.steering import Steering
 from actors.work import Done, Failure
-from ltx_ray.errors import InputLostError, LtxRayError, StorageError, UserError, WorkerLostError
+from ltx_ray.errors import (
+    BadResultError,
+    InputLostError,
+    LtxRayError,
+    RunHopelessError,
+    StorageError,
+    WorkerLostError,
+)
+from ltx_ray.ledger.control import Request
 from ltx_ray.ledger.history import History
 from ltx_ray.ledger.ledger import Ledger
 from ltx_ray.ledger.records import ArtefactRecord
 from ltx_ray.manifest.row import RowError
-from ltx_ray.planning.plan import plan_shot
 from ltx_ray.run import RunSpec
 from ltx_ray.types import Shot, ShotResult, Stage, Status, Task
 
-_SHOTS_PER_FOLDER = 1000  # of OUT/videos, so that no folder becomes too large to list
 _ROWS_PER_STEP = 1000  # rejected or skipped between two looks at the pools
 Event = tuple[ShotRun, Task, Done]
 
@@ -46,6 +54,7 @@ class Coordinator:
         ledger: Ledger,
         history: History,
         publisher: Publisher,
+        keeper: Keeper | None = None,  # None: nobody else can write to this OUT
         *,
         total: int,  # rows
         cost: Callable[[int], float],  # of a row, by its number
@@ -54,29 +63,33 @@ class Coordinator:
         shard: str = "0000",
     ) -> None:
         self._spec = spec
-        self._plan_settings = spec.plan_settings()
-        self._rows = rows
         self._pools = pools
         self._ledger = ledger
-        self._history = history
+        self._intake = Intake(spec, rows, history, cost, epoch=ledger.epoch, shard=shard)
         self._publisher = publisher
+        self._keeper = keeper
         self._cost = cost
         self._max_active = max_active
         self._shard = shard
         self._active: dict[str, ShotRun] = {}
-        self._sequence = itertools.count(len(history))
         self._decodes = DecodeQueue(spec.config.pools.max_decoded_bytes)
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()  # None: only look up
         self._in_flight: set[asyncio.Task[None]] = set()
         self._ended: list[ShotResult] = []  # results that the next commit carries
         self._tally = Tally(total, total_cost)
+        self._failed = 0  # shots, in this call
         self._stopping = self._exhausted = self._is_warm = False
+        self._steering = Steering(pools, ledger, history.cancelled)
+        self._deadlines = Deadlines(spec.config)
         self._fatal: LtxRayError | None = None
 
     async def run(self) -> Summary:
         """Render everything. Raises what makes going on pointless; all that is committed stays."""
         self._tally.begin(asyncio.get_running_loop().time())
+        keeping = asyncio.create_task(self._keep(self._keeper)) if self._keeper else None
+        keeps_work = self._spec.config.limits.keep_work
         try:
+            await self._publisher.sweep(self._shard, self._intake.history, keep_ended=keeps_work)
             while not self._stopping:
                 self._admit()
                 self._warm_up()
@@ -88,9 +101,16 @@ class Coordinator:
         except StorageError as error:
             self._fatal = error
         finally:
-            await self._shut_down()
+            try:
+                await self._shut_down()
+            finally:
+                if keeping is not None:
+                    keeping.cancel()
+                    await asyncio.wait({keeping})
         if self._fatal:
             raise self._fatal
+        if self._keeper is not None:
+            await self._keeper.end(self.progress())
         return self._tally.summary(self.progress(), interrupted=not self._is_complete)
 
     @property
@@ -103,6 +123,17 @@ class Coordinator:
         self._stopping = True
         self._events.put_nowait(None)
 
+    async def obey(self, request: Request) -> None:
+        """Do what a person asks; returns when it is done, and durable where it has to be.
+
+        ``pause``: nothing more begins, what is at work is finished. ``cancel``: shots end as cancelled, also
+        such as are still to come.
+        """
+        await self._steering.obey(request)
+        for active in [each for each in self._active.values() if self._steering.has_cancelled(each.shot.id)]:
+            self._cancel(active)
+        self._events.put_nowait(None)
+
     def progress(self) -> Progress:
         """How far the run is."""
         return self._tally.progress(
@@ -111,7 +142,18 @@ class Coordinator:
             waiting={Stage.DECODE: len(self._decodes)},
             running=len(self._active),
             decoded_bytes=self._decodes.in_flight,
+            paused=self._steering.paused,
         )
+
+    async def _keep(self, keeper: Keeper) -> None:
+        """Keep the lease; without it nothing more may be written."""
+        try:
+            await keeper.keep(self.progress, self.obey)
+        except Exception as error:  # without it another driver would begin while this one works on
+            self._fatal = self._fatal or (
+                error if isinstance(error, LtxRayError) else LtxRayError(f"the lease was not kept: {error!r}")
+            )
+            self.stop()
 
     # -- rows become active shots ------------------------------------------------------------------
 
@@ -120,48 +162,23 @@ class Coordinator:
         for _ in range(_ROWS_PER_STEP):
             if self._exhausted or len(self._active) >= self._max_active:
                 return
-            row = next(self._rows, None)
-            if row is None:
-                self._exhausted = True
-            elif isinstance(row, Shot):
-                self._admit_shot(row)
-            else:
-                self._reject(row)
+            match self._intake.next():
+                case None:
+                    self._exhausted = True
+                case Skipped(status, cost):
+                    self._tally.skip(status, cost)
+                case ShotResult() as result:
+                    self._ended.append(result)
+                case ShotRun() as active:
+                    self._begin(active)
         self._events.put_nowait(None)  # there may be more rows: do not wait for an actor
 
-    def _admit_shot(self, shot: Shot) -> None:
-        known = self._history.known(shot.id, shot.fingerprint)
-        if known and known.same and known.status in (Status.DONE, Status.FAILED):
-            self._tally.skip(known.status, self._cost(shot.row))
-            return
-        generation = known.generation + 1 if known else 1
-        try:
-            plan = plan_shot(shot, self._plan_settings)
-        except UserError as error:
-            self._reject(row_error(shot, str(error)))
-            return
-        sequence = next(self._sequence)
-        records = self._history.artefacts.pop(shot.id, {})
-        active = self._active[shot.id] = ShotRun(
-            plan,
-            {key: r for key, r in records.items() if r.fingerprint == shot.fingerprint},
-            sequence=sequence,
-            generation=generation,
-            epoch=self._ledger.epoch,
-            folder=f"{sequence // _SHOTS_PER_FOLDER:05d}",
-            work=f"work/{self._shard}/{shot.id}",
-            cost=self._cost(shot.row),
-        )
+    def _begin(self, active: ShotRun) -> None:
+        self._active[active.shot.id] = active
         if active.frontier.finished:  # the video was committed, and then the run was cut off
             self._end(active, active.result(self._spec, Status.DONE))
-
-    def _reject(self, error: RowError) -> None:
-        result = rejection(error, self._spec)
-        known = self._history.known(result.id, result.fingerprint)
-        if known and known.same:
-            self._tally.skip(Status.REJECTED, 0.0)
-        else:
-            self._ended.append(replace(result, generation=known.generation + 1 if known else 1))
+        elif self._steering.has_cancelled(active.shot.id):
+            self._cancel(active)
 
     # -- ready tasks go to the pools -----------------------------------------------------------------
 
@@ -173,6 +190,8 @@ class Coordinator:
                 pool.warm_up()
 
     def _dispatch(self) -> None:
+        if self._steering.paused:
+            return
         for active in self._active.values():
             for task in active.frontier.take_ready():
                 if task.key.stage is Stage.DECODE:
@@ -192,7 +211,9 @@ class Coordinator:
         return (-active.shot.priority, not is_long, active.sequence, task.key.index, task.key.tile)
 
     def _submit(self, priority: Priority, active: ShotRun, task: Task) -> None:
-        future = self._pools[task.key.stage].submit(active.job(task), active.inputs(task), priority)
+        stage = task.key.stage
+        seconds = self._deadlines.of(stage, task.cost)
+        future = self._pools[stage].submit(active.job(task), active.inputs(task), priority, seconds)
         active.pending.add(future)
         future.add_done_callback(active.pending.discard)
 
@@ -215,6 +236,7 @@ class Coordinator:
 
     async def _next_events(self) -> list[Event]:
         """What has come by now, after waiting for something to come: it shares a commit."""
+        await asyncio.sleep(0)  # while rows pass by, others get their turn too: the lease, signals, progress
         events = [await self._events.get()]
         while not self._events.empty():
             events.append(self._events.get_nowait())
@@ -238,6 +260,7 @@ class Coordinator:
             if active.closed:
                 continue
             active.complete(receipt, done, record)
+            self._deadlines.learn(receipt.key.stage, active.cost_of(receipt.key), receipt.seconds)
             self._tally.count(receipt)
             if receipt.key.stage is Stage.ASSEMBLE:
                 self._decodes.release(active.shot.id, receipt.key.index)
@@ -254,6 +277,8 @@ class Coordinator:
             self._tally.retries += 1
             if failure.kind == InputLostError.kind:
                 active.lose(task, failure.lost)
+            elif failure.kind == BadResultError.kind and task.key.stage is Stage.ASSEMBLE:
+                active.lose(task, ())  # its tiles are decoded anew: they may be what is bad
             active.frontier.retry(task.key)
         elif verdict is Verdict.REJECT:
             self._end(
@@ -263,8 +288,19 @@ class Coordinator:
             text = failure.traceback or failure.message
             self._end(active, active.result(self._spec, Status.FAILED, failure.kind, text))
 
+    def _cancel(self, active: ShotRun) -> None:
+        self._end(active, active.result(self._spec, Status.CANCELLED, "cancelled", "cancelled by request"))
+
     def _end(self, active: ShotRun, result: ShotResult) -> None:
         """``active`` is over; the next commit carries its result."""
+        if result.status is Status.FAILED:
+            self._failed += 1
+            if self._failed == self._spec.config.limits.max_failures:
+                self._fatal = self._fatal or RunHopelessError(
+                    f"{self._failed} shots have failed, as many as limits.max_failures allows; the last "
+                    f"was {result.id} ({result.error_kind}): mend it, then give `ltx-ray retry OUT --failed`"
+                )
+                self.stop()
         self._decodes.drop(active)
         self._tally.spend(self._cost(active.shot.row))
         active.close()
@@ -278,12 +314,18 @@ class Coordinator:
         for result in ended:
             self._tally.end(result)
             await self._publisher.add(result)
-            if result.status is Status.DONE and not self._spec.config.limits.keep_work:
-                await self._publisher.remove(f"work/{self._shard}/{result.id}")
+            if result.status in (Status.DONE, Status.CANCELLED) and not self._spec.config.limits.keep_work:
+                await self._remove(f"work/{self._shard}/{result.id}")
+
+    async def _remove(self, folder: str) -> None:
+        """Delete a folder of OUT that nobody needs any more. Raises LeaseLostError where it is another's."""
+        if self._keeper is not None:
+            await asyncio.to_thread(self._keeper.check)
+        await self._publisher.remove(folder)
 
     async def _shut_down(self) -> None:
         for pool in self._pools.values():
-            await pool.close()
+            await pool.close(settled=self._is_complete)
         for performing in self._in_flight:
             performing.cancel()
         await asyncio.gather(*self._in_flight, return_exceptions=True)
@@ -291,7 +333,15 @@ class Coordinator:
             return  # what is committed is safe; the derived files are made again by the next call
         await self._commit([])
         # With --limit, there may be work of shots that this call was not asked for.
-        is_wanted = self._spec.config.limits.keep_work or self._tally.has_failures or self._history.artefacts
-        if self._is_complete and not is_wanted:
-            await self._publisher.remove(f"work/{self._shard}")
-        await self._publisher.finish(self._ledger.results, complete=self._is_complete)
+        history = self._intake.history
+        keeps = self._spec.config.limits.keep_work or self._tally.has_failures or history.has_failures
+        if self._is_complete and not (keeps or history.artefacts):
+            await self._remove(f"work/{self._shard}")
+        if self._keeper is not None:
+            await asyncio.to_thread(self._keeper.check)
+        await self._publisher.finish(
+            self._ledger.results,
+            complete=self._is_complete,
+            kept=history.files(),
+            may_delete=self._keeper.check if self._keeper else lambda: None,
+        )

@@ -28,7 +28,8 @@ class Finisher(StageActor):
         shot, encoding = job.shot, self._run.config.encoding
         audio = None
         if shot.audio:
-            audio = read_audio(shot.audio, shot.audio_start_s, shot.seconds, encoding.audio_rate)
+            rate = encoding.audio_rate
+            audio = read_audio(shot.audio, shot.audio_start_s, shot.seconds, rate, self._run.access)
         with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="ltx-ray-") as folder:
             segments = [self._segment(stack, source) for source in inputs]
             path = Path(folder) / "video.mp4"

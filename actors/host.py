@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from itertools import islice
 
 from actors.coordinator import Coordinator
+from actors.keeper import Keeper
 from actors.pool import Pool
 from actors.progress import Progress, Summary
 from actors.publisher import Publisher
+from ltx_ray.ledger.control import forget
+from ltx_ray.ledger.lease import Lease, read_lease, wait_for_lease
 from ltx_ray.ledger.ledger import Ledger
 from ltx_ray.manifest.index import index_manifest, long_rows, shots
 from ltx_ray.run import RunSpec
 from ltx_ray.storage import Store
 from ltx_ray.types import Stage
 
+COMMAND_FILE = "command.json"
 PoolFactory = Callable[[RunSpec, dict[Stage, int]], dict[Stage, Pool]]
 
 
@@ -26,6 +30,8 @@ class RenderJob:
     run: RunSpec
     sizes: dict[Stage, int]  # most actors of each stage
     max_active: int  # shots
+    owner: str  # names the command: only one may write to OUT at a time
+    command: bytes  # what was asked, for commands that go on with the run
     limit: int | None = None  # at most so many rows
 
 
@@ -41,6 +47,8 @@ class Host:
     async def run(self) -> Summary:
         """Index the manifest, replay the ledger, render."""
         self._coordinator = await asyncio.to_thread(self._build)
+        if self._coordinator is None:
+            return Summary(progress=Progress.none(), interrupted=True, failures=(), cpu_seconds={})
         if self._stopped:
             self._coordinator.stop()
         return await self._coordinator.run()
@@ -55,13 +63,23 @@ class Host:
         if self._coordinator:
             self._coordinator.stop()
 
-    def _build(self) -> Coordinator:
+    def _build(self) -> Coordinator | None:
+        """The coordinator, as the only driver; None where this was stopped before it could be."""
         job = self._job
         index = index_manifest(job.manifest, job.run.config)
         first = long_rows(index, job.sizes[Stage.DENOISE])
         rows = shots(job.manifest, job.run.config, index, first)
         total = index.num_rows if job.limit is None else min(job.limit, index.num_rows)
-        ledger, history = Ledger.open(Store(job.run.out))
+        store = Store(job.run.out)
+        if not wait_for_lease(store, job.owner, stopped=lambda: self._stopped):
+            return None
+        before = read_lease(store)
+        ledger, history = Ledger.open(store)
+        lease = Lease(store, job.owner, ledger.epoch)
+        lease.renew()
+        store.write(COMMAND_FILE, job.command)
+        if before is None or before.owner != job.owner:
+            forget(store)
         return Coordinator(
             job.run,
             islice(rows, job.limit),
@@ -69,6 +87,7 @@ class Host:
             ledger,
             history,
             Publisher(job.run.out),
+            Keeper(store, lease),
             total=total,
             cost=index.cost,
             total_cost=index.total_cost,

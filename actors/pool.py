@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from actors.work import Done, Failure
-from ltx_ray.errors import LtxRayError, WorkerLostError
+from actors.work import OUT_OF_MEMORY, Done, Failure
+from ltx_ray.errors import LtxRayError, TaskHungError, WorkerLostError
 from ltx_ray.types import Job, Stage
 
 _MAX_LOST_LAUNCHES = 5  # workers in a row that vanish before they are ready
@@ -26,7 +26,7 @@ class Worker(Protocol):
         """Do ``job``. Raises WorkerLostError where the actor went away meanwhile."""
 
     def close(self) -> None:
-        """Let the actor go."""
+        """Let the actor go; a call that it is in returns or raises once it has gone. May be called twice."""
 
 
 class Launcher(Protocol):
@@ -53,6 +53,15 @@ class PoolState:
     most: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A job as it waits."""
+
+    job: Job
+    inputs: Sequence[Any]
+    seconds: float | None
+
+
 class Pool:
     """The workers of one stage. ``submit`` may be called from the event loop's thread only."""
 
@@ -60,24 +69,36 @@ class Pool:
         self.stage = stage
         self._launcher = launcher
         self._most = most
-        self._queue: list[tuple[tuple[float, ...], int, Job, Sequence[Any], asyncio.Future[Done]]] = []
+        self._queue: list[tuple[tuple[float, ...], int, _Asked, asyncio.Future[Done]]] = []
         self._count = itertools.count()
         self._idle: list[Worker] = []
         self._busy: set[Worker] = set()
         self._launching = 0
         self._lost_launches = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._serving: set[asyncio.Task[None]] = set()  # those of them in which a worker has a job
         self._broken: PoolBrokenError | None = None
+        self._paused = False
 
-    def submit(self, job: Job, inputs: Sequence[Any], priority: tuple[float, ...]) -> asyncio.Future[Done]:
-        """Queue ``job``; lower ``priority`` goes first, then first come, first served."""
+    def submit(
+        self, job: Job, inputs: Sequence[Any], priority: tuple[float, ...], seconds: float | None = None
+    ) -> asyncio.Future[Done]:
+        """Queue ``job``; lower ``priority`` goes first, then first come, first served.
+
+        A worker that takes longer than ``seconds`` for it is replaced, and the job fails with TaskHungError.
+        """
         future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
         if self._broken:
             future.set_exception(self._broken)
             return future
-        heapq.heappush(self._queue, (priority, next(self._count), job, inputs, future))
+        heapq.heappush(self._queue, (priority, next(self._count), _Asked(job, inputs, seconds), future))
         self._pump()
         return future
+
+    def pause(self, paused: bool) -> None:
+        """Begin nothing more of what is queued, until ``pause(False)``."""
+        self._paused = paused
+        self._pump()
 
     def warm_up(self) -> None:
         """Launch the first worker ahead of its work: loading a model takes longer than finding it out."""
@@ -94,27 +115,40 @@ class Pool:
             most=self._most,
         )
 
-    async def close(self) -> None:
-        """Drop what is queued and let all workers go."""
+    async def close(self, *, settled: bool = False) -> None:
+        """Drop what is queued and let all workers go.
+
+        ``settled``: wait until no worker has a job any more, for what nobody waits for is still written.
+        """
         self._most = 0
         self._queue.clear()
+        workers = [*self._idle, *self._busy]
+        if settled:
+            for worker in workers:
+                worker.close()
+            await asyncio.gather(*self._serving, return_exceptions=True)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for worker in [*self._idle, *self._busy]:
-            worker.close()
+        if not settled:
+            for worker in workers:
+                worker.close()
         self._idle.clear()
         self._busy.clear()
         self._launching = 0  # a launch that was cancelled before it began has not counted itself out
 
     def _pump(self) -> None:
+        if self._paused:
+            return
         while self._queue and (self._idle or self._queue[0][-1].cancelled()):
-            _, _, job, inputs, future = heapq.heappop(self._queue)
+            _, _, asked, future = heapq.heappop(self._queue)
             if future.cancelled():
                 continue
             worker = self._idle.pop()
             self._busy.add(worker)
-            self._keep(self._serve(worker, job, inputs, future))
+            serving = self._keep(self._serve(worker, asked, future))
+            self._serving.add(serving)
+            serving.add_done_callback(self._serving.discard)
         alive = len(self._busy) + len(self._idle) + self._launching
         for _ in range(min(len(self._queue) - self._launching, self._most - alive)):
             self._start()
@@ -123,10 +157,11 @@ class Pool:
         self._launching += 1
         self._keep(self._launch())
 
-    def _keep(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _keep(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _launch(self) -> None:
         try:
@@ -144,11 +179,17 @@ class Pool:
             self._launching -= 1
         self._pump()
 
-    async def _serve(
-        self, worker: Worker, job: Job, inputs: Sequence[Any], future: asyncio.Future[Done]
-    ) -> None:
+    async def _serve(self, worker: Worker, asked: "_Asked", future: asyncio.Future[Done]) -> None:
         try:
-            done = await worker.call(job, inputs)
+            async with asyncio.timeout(asked.seconds):
+                done = await worker.call(asked.job, asked.inputs)
+        except TimeoutError:
+            self._dismiss(worker)
+            if not future.done():
+                error = TaskHungError(
+                    f"{asked.job.task.key} should take less than {asked.seconds:.0f} s, but did not end"
+                )
+                future.set_result(Done(outcome=Failure.of(error)))
         except WorkerLostError as error:
             self._dismiss(worker)
             if not future.done():
@@ -158,8 +199,11 @@ class Pool:
             if not future.done():
                 future.set_result(Done(outcome=Failure.of(error)))
         else:
-            self._busy.discard(worker)
-            self._idle.append(worker)
+            if isinstance(done.outcome, Failure) and done.outcome.kind == OUT_OF_MEMORY:
+                self._dismiss(worker)  # what it holds on to by now may be what the next one lacks
+            else:
+                self._busy.discard(worker)
+                self._idle.append(worker)
             if not future.done():
                 future.set_result(done)
         self._pump()

@@ -28,6 +28,7 @@ class Progress:
     done: int  # of them, in this and earlier calls
     failed: int
     rejected: int
+    cancelled: int
     skipped: int  # that had ended before this call and are left alone
     running: int  # shots that are active now
     retries: int
@@ -35,6 +36,7 @@ class Progress:
     elapsed: float  # seconds since the coordinator began
     eta: float | None  # seconds that the rest will take at the present rate; None: not known yet
     decoded_bytes: int  # in flight
+    paused: bool = False
     stages: dict[str, StageProgress] = field(default_factory=dict)
     message: str = ""  # the last thing that went wrong
 
@@ -46,6 +48,7 @@ class Progress:
             done=0,
             failed=0,
             rejected=0,
+            cancelled=0,
             skipped=0,
             running=0,
             retries=0,
@@ -127,6 +130,7 @@ class Tally:
         waiting: dict[Stage, int],
         running: int,
         decoded_bytes: int,
+        paused: bool = False,
     ) -> Progress:
         """All of it at ``now``."""
         elapsed = 0.0 if self._began is None else now - self._began
@@ -135,6 +139,7 @@ class Tally:
             done=self._ended[Status.DONE],
             failed=self._ended[Status.FAILED],
             rejected=self._ended[Status.REJECTED],
+            cancelled=self._ended[Status.CANCELLED],
             skipped=self._skipped,
             running=running,
             retries=self.retries,
@@ -142,6 +147,7 @@ class Tally:
             elapsed=elapsed,
             eta=self._eta(elapsed),
             decoded_bytes=decoded_bytes,
+            paused=paused,
             stages={
                 stage.value: StageProgress(
                     queued=state.queued + waiting.get(stage, 0),

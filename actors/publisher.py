@@ -3,13 +3,14 @@
 import asyncio
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ltx_ray.ledger.history import hash64
+from ltx_ray.ledger.history import History, hash64
+from ltx_ray.ledger.sweep import sweep_videos, sweep_work
 from ltx_ray.manifest import output
 from ltx_ray.storage import Store
 from ltx_ray.types import ShotResult, Status
@@ -40,18 +41,32 @@ class Publisher:
             await self._do(self._write_part)
             self._written_at = now
 
-    async def finish(self, results: Results, *, complete: bool) -> None:
-        """Write the last part; where the run is ``complete``, compact all parts and describe the videos."""
+    async def sweep(self, shard: str, history: History, *, keep_ended: bool) -> None:
+        """Delete what an interrupted call left half-written among the work of shots."""
+        await self._do(lambda: sweep_work(self._store, shard, history, keep_ended=keep_ended))
+
+    async def finish(
+        self,
+        results: Results,
+        *,
+        complete: bool,
+        kept: Collection[str] = (),
+        may_delete: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Write the last part; where the run is ``complete``, compact all parts, describe the videos, and
+        delete those that no shot has, but for ``kept``. ``may_delete`` raises where nothing may be.
+        """
         if self._fresh:
             await self._do(self._write_part)
         if complete:
             await self._do(lambda: self._describe(results))
+            await self._do(lambda: self._sweep_videos(results, kept, may_delete))
 
     async def remove(self, folder: str) -> None:
         """Delete a folder of OUT that nobody needs any more."""
         await self._do(lambda: self._store.delete(folder))
 
-    async def _do(self, work: Callable[[], None]) -> None:
+    async def _do(self, work: Callable[[], object]) -> None:
         if self._inline:
             work()
         else:
@@ -70,6 +85,17 @@ class Publisher:
         output.write_dataset_card(self._out)
         for folder, found in _by_folder(lambda: _chosen(results, last)):
             output.write_video_folder(self._out, folder, found)
+
+    def _sweep_videos(self, results: Results, kept: Collection[str], may_delete: Callable[[], None]) -> None:
+        """Of each shot its last video stays, also where a later attempt failed or was called off."""
+
+        def done() -> Iterator[ShotResult]:
+            return (result for result in results() if result.status is Status.DONE)
+
+        last = _last(done)
+        for folder, found in _by_folder(lambda: _chosen(done, last)):
+            may_delete()
+            sweep_videos(self._store, folder, [*kept, *(result.file_name or "" for result in found)])
 
 
 def current(results: Results) -> Iterator[ShotResult]:

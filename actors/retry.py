@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from actors.work import Failure
+from actors.work import OUT_OF_MEMORY, Failure
 from ltx_ray.config import LimitsConfig
-from ltx_ray.errors import InputLostError, StorageError, WorkerLostError
+from ltx_ray.errors import BadResultError, InputLostError, StorageError, WorkerLostError
 
 
 class Verdict(Enum):
@@ -28,13 +28,16 @@ class Tries:
 
 # Errors of the row itself, found when its files are opened; every other user's error fails the shot.
 _REJECTED = {"media", "user", "rejected"}
+# Tries of what would end the same way each time, but for a fault of the machine or its neighbours.
+_TRIES = {BadResultError.kind: 2, OUT_OF_MEMORY: 2}
 
 
 def judge(failure: Failure, tries: Tries, limits: LimitsConfig) -> Verdict:
     """Decide, and count the failure in ``tries``.
 
     A lost actor or payload says little about the shot, so it may happen ``max_worker_losses`` times; what the
-    task raised itself counts against ``max_attempts``. Storage that goes on failing is not the shot's fault.
+    task raised itself counts against ``max_attempts``. A bad result is tried once more, and so is what ran
+    out of memory, by a fresh actor. Storage that goes on failing is not the shot's fault.
     """
     if failure.kind in (WorkerLostError.kind, InputLostError.kind):
         tries.losses += 1
@@ -42,6 +45,6 @@ def judge(failure: Failure, tries: Tries, limits: LimitsConfig) -> Verdict:
     if not failure.retryable:
         return Verdict.REJECT if failure.kind in _REJECTED else Verdict.FAIL
     tries.failures += 1
-    if tries.failures < limits.max_attempts:
+    if tries.failures < min(limits.max_attempts, _TRIES.get(failure.kind, limits.max_attempts)):
         return Verdict.RETRY
     return Verdict.STOP if failure.kind == StorageError.kind else Verdict.FAIL

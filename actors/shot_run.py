@@ -112,6 +112,10 @@ class ShotRun:
             for need in task.needs
         ]
 
+    def cost_of(self, key: TaskKey) -> float:
+        """Work of a task, in its stage's unit."""
+        return self.frontier.task(key).cost
+
     def complete(self, receipt: Receipt, done: Done, record: ArtefactRecord | None) -> None:
         """Take a committed result in, and drop the payloads that nobody needs any more."""
         key = receipt.key

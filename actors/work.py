@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ltx_ray.errors import InputLostError, LtxRayError
+from ltx_ray.redact import redacted
 from ltx_ray.run import RunSpec
 from ltx_ray.storage import Store, sha256_of
 from ltx_ray.types import Artefact, Job, Receipt, Stage
 
+OUT_OF_MEMORY = "out_of_memory"
 # How many payloads a stage hands on in memory, besides its receipt.
 PARTS = {Stage.CONDITION: 1, Stage.DENOISE: 1, Stage.DECODE: 2, Stage.ASSEMBLE: 0, Stage.FINISH: 0}
 
@@ -37,8 +39,8 @@ class Failure:
         kind = error.kind if isinstance(error, LtxRayError) else _foreign_kind(error)
         return cls(
             kind=kind,
-            message=str(error) if is_ours else f"{type(error).__name__}: {error}",
-            traceback="".join(traceback.format_exception(error)),
+            message=redacted(str(error) if is_ours else f"{type(error).__name__}: {error}"),
+            traceback=redacted("".join(traceback.format_exception(error))),
             retryable=error.retryable if isinstance(error, LtxRayError) else True,
             lost=tuple(error.args[1:]) if isinstance(error, InputLostError) else (),
         )
@@ -125,4 +127,4 @@ class StageActor(ABC):
 
 def _foreign_kind(error: Exception) -> str:
     is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return "out_of_memory" if is_memory else LtxRayError.kind
+    return OUT_OF_MEMORY if is_memory else LtxRayError.kind

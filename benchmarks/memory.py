@@ -182,10 +182,10 @@ class _Ending(Publisher):
         self._peak = peak
         self.running = 0
 
-    async def finish(self, results: Any, *, complete: bool) -> None:
+    async def finish(self, results: Any, *, complete: bool, kept: Any = ()) -> None:
         """As the publisher does, after a look at the peak."""
         self.running = self._peak.take()
-        await super().finish(results, complete=complete)
+        await super().finish(results, complete=complete, kept=kept)
 
 
 # -- media ---------------------------------------------------------------------------------------------

@@ -1,12 +1,11 @@
 """The command line. Heavy imports come after the arguments are parsed, so that ``--help`` is instant.
 
 Data goes to stdout, narration to stderr. Exit codes: 0 all done; 1 internal; 2 usage or unreadable
-manifest; 3 finished, but some shots failed or were rejected; 75 interrupted, can be continued; 130 Ctrl-C.
+manifest; 3 finished, but some shots failed, were rejected or were cancelled; 4 another driver writes to OUT;
+75 interrupted, can be continued; 130 Ctrl-C.
 """
 
 import json
-import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +13,11 @@ from typing import Annotated
 import typer
 
 from jobs.evaluate_command import evaluate
-from jobs.options import Exit, Json, absolute
+from jobs.options import Config, Exit, InputRoots, Json, Manifest, Settings, leave, with_roots
+from jobs.render_command import render
+from jobs.run_commands import cancel, pause, resume, retry, status, verify
 from jobs.train_command import train
-from ltx_ray.errors import LtxRayError, UserError
+from ltx_ray.errors import LtxRayError, RunBusyError, RunHopelessError, UserError
 from ltx_ray.version import __version__
 
 _PACKAGES = ("ltx_ray", "cluster", "actors", "jobs")
@@ -29,70 +30,19 @@ app = typer.Typer(
 )
 
 
-Manifest = Annotated[
-    str, typer.Argument(help="JSONL, CSV or Parquet (also .gz, .zst), or a folder of Parquet; path or URL.")
-]
-Config = Annotated[str | None, typer.Option("--config", help="TOML file with the run's configuration.")]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="One value of the configuration: section.key=value.")
-]
-
-
-@app.command()
-def render(
-    manifest: Manifest,
-    output: Annotated[str, typer.Option("--output", "-o", help="Output folder; path or fsspec URL.")],
-    model: Annotated[str | None, typer.Option(help="tiny, a folder, or a hub id (@revision).")] = None,
-    config: Config = None,
-    address: Annotated[
-        str | None,
-        typer.Option(help="local (default), auto, HOST:6379, or in-process (no Ray)."),
-    ] = None,
-    denoisers: Annotated[int | None, typer.Option(min=1, help="Most denoisers at a time.")] = None,
-    decoders: Annotated[int | None, typer.Option(min=1, help="Most tile decoders at a time.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Render at most so many rows.")] = None,
-    settings: Settings = None,
-    as_json: Json = False,
-) -> None:
-    """Render every row of MANIFEST; give the same command again to go on after anything."""
-    from rich.console import Console
-
-    from jobs.display import Display, summary_table
-    from jobs.render import RenderRequest
-    from jobs.render import render as run
-    from ltx_ray.config import RenderConfig
-
-    options = {"model.name": model, "pools.denoisers": denoisers, "pools.decoders": decoders}
-    overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
-    request = RenderRequest(
-        manifest=absolute(manifest),
-        out=absolute(output),
-        config=RenderConfig.load(config, (*(settings or ()), *overrides)),
-        # In a Ray job, and where the user has named a cluster, that cluster is meant.
-        address=address or ("auto" if os.environ.get("RAY_ADDRESS") else "local"),
-        limit=limit,
-    )
-    with Display(Console(stderr=True)) as display:
-        summary = run(request, display)
-    if as_json:
-        typer.echo(json.dumps({"output": output, **asdict(summary)}, indent=2))
-    else:
-        Console().print(summary_table(summary, output))
-    if summary.interrupted:
-        _leave(Exit.CTRL_C if summary.by_ctrl_c else Exit.INTERRUPTED)
-    if summary.progress.failed or summary.progress.rejected:
-        raise typer.Exit(Exit.SOME_FAILED)
-
-
 @app.command()
 def validate(
-    manifest: Manifest, config: Config = None, settings: Settings = None, as_json: Json = False
+    manifest: Manifest,
+    config: Config = None,
+    input_roots: InputRoots = None,
+    settings: Settings = None,
+    as_json: Json = False,
 ) -> None:
     """Check every row of MANIFEST, and the files that it names, without rendering."""
     from jobs.validate import validate as run
     from ltx_ray.config import RenderConfig
 
-    found = run(manifest, RenderConfig.load(config, tuple(settings or ())))
+    found = run(manifest, with_roots(RenderConfig.load(config, tuple(settings or ())), input_roots))
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2))
     else:
@@ -105,8 +55,8 @@ def validate(
         raise typer.Exit(Exit.SOME_FAILED)
 
 
-app.command()(train)
-app.command()(evaluate)
+for command in (render, status, pause, resume, cancel, retry, verify, train, evaluate):
+    app.command()(command)
 
 
 @app.callback(invoke_without_command=True)
@@ -142,19 +92,20 @@ def main() -> None:
     try:
         check_packages()
         app()
-    except UserError as error:
-        typer.echo(f"ltx-ray: {error}", err=True)
-        sys.exit(Exit.USAGE)
     except LtxRayError as error:
         typer.echo(f"ltx-ray: {error}", err=True)
-        sys.exit(Exit.INTERNAL)
+        leave(_exit_code(error))
 
 
-def _leave(code: Exit) -> None:
-    """End now: threads of an interrupted run may be in the midst of a long call that nobody waits for."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+def _exit_code(error: LtxRayError) -> Exit:
+    match error:
+        case RunBusyError():
+            return Exit.PREFLIGHT
+        case UserError():
+            return Exit.USAGE
+        case RunHopelessError():
+            return Exit.SOME_FAILED
+    return Exit.INTERNAL
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.progress import Progress, StageProgress, Summary
+from jobs.status import Report
 
 _LINE_SECONDS = 30.0
 _ERROR_CHARACTERS = 200
@@ -49,7 +50,7 @@ def live_view(progress: Progress | None) -> Group:
     """The live table."""
     if progress is None:
         return Group(Text("reading the manifest and starting ...", style="dim"))
-    ended = progress.done + progress.failed + progress.rejected
+    ended = progress.done + progress.failed + progress.rejected + progress.cancelled
     head = Table.grid(padding=(0, 2))
     head.add_row(
         ProgressBar(total=max(progress.total, 1), completed=ended, width=32),
@@ -84,7 +85,7 @@ def stage_cells(stage: StageProgress, elapsed: float) -> list[str]:
 
 def line(progress: Progress) -> str:
     """One line for logs."""
-    ended = progress.done + progress.failed + progress.rejected
+    ended = progress.done + progress.failed + progress.rejected + progress.cancelled
     rate = progress.frames / progress.elapsed if progress.elapsed else 0.0
     queues = ", ".join(f"{name} {s.running}+{s.queued}" for name, s in progress.stages.items())
     return (
@@ -107,6 +108,8 @@ def summary_table(summary: Summary, out: str) -> Table:
     table.add_row("done", Text(str(progress.done), style="green"))
     table.add_row("failed", Text(str(progress.failed), style="red" if progress.failed else ""))
     table.add_row("rejected", Text(str(progress.rejected), style="yellow" if progress.rejected else ""))
+    if progress.cancelled:
+        table.add_row("cancelled", Text(str(progress.cancelled), style="yellow"))
     table.add_row("frames", f"{progress.frames:,} in {clock(progress.elapsed)}")
     if progress.retries:
         table.add_row("retries", str(progress.retries))
@@ -117,6 +120,29 @@ def summary_table(summary: Summary, out: str) -> Table:
         table.add_row(Text(shot_id, style="red"), Text(shortened(error)))
     table.add_row("videos", f"{out.rstrip('/')}/videos")
     table.add_row("manifest", f"{out.rstrip('/')}/manifest")
+    return table
+
+
+def status_table(report: Report) -> Table:
+    """What ``ltx-ray status`` tells."""
+    table = Table(box=None, show_header=False)
+    table.add_column(style="dim")
+    table.add_column()
+    driver = report.driver
+    if driver is not None:
+        style = {"running": "green", "paused": "yellow", "ended": ""}.get(driver.state, "red")
+        heard = f"heard of {clock(driver.seconds_ago)} ago"
+        table.add_row(
+            "driver", Text(f"{driver.state} (process {driver.pid} on {driver.host}, {heard})", style=style)
+        )
+    if report.total is not None:
+        table.add_row("shots", str(report.total))
+    for name, count in report.ended.items():
+        table.add_row(name, str(count))
+    for kind, count in report.failed_by_kind.items():
+        table.add_row(Text(f"failed: {kind}", style="red"), str(count))
+    for shot_id, error in report.failures:
+        table.add_row(Text(shot_id, style="red"), Text(shortened(error)))
     return table
 
 

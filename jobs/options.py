@@ -1,10 +1,15 @@
 """What the commands have in common: options and exit codes."""
 
+import os
+import sys
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from ltx_ray.config import RenderConfig
 
 
 class Exit(IntEnum):
@@ -14,6 +19,7 @@ class Exit(IntEnum):
     INTERNAL = 1
     USAGE = 2
     SOME_FAILED = 3
+    PREFLIGHT = 4
     INTERRUPTED = 75
     CTRL_C = 130
 
@@ -21,6 +27,33 @@ class Exit(IntEnum):
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
 
 
+Manifest = Annotated[
+    str, typer.Argument(help="JSONL, CSV or Parquet (also .gz, .zst), or a folder of Parquet; path or URL.")
+]
+Config = Annotated[str | None, typer.Option("--config", help="TOML file with the run's configuration.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="One value of the configuration: section.key=value.")
+]
+InputRoots = Annotated[
+    list[str] | None,
+    typer.Option("--input-root", help="A further folder in which files that rows name may lie."),
+]
+Out = Annotated[str, typer.Argument(help="The --output of a run; path or fsspec URL.")]
+
+
+def leave(code: Exit) -> NoReturn:
+    """End now: threads of a run may be in the midst of a long call that nobody waits for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def absolute(path: str) -> str:
     """A path that means the same on every node; URLs stay as they are."""
     return path if "://" in path else str(Path(path).expanduser().absolute())
+
+
+def with_roots(config: "RenderConfig", roots: list[str] | None) -> "RenderConfig":
+    """``config`` with further folders in which files that rows name may lie."""
+    found = (*config.inputs.roots, *map(absolute, roots or ()))
+    return config.model_copy(update={"inputs": config.inputs.model_copy(update={"roots": found})})

@@ -1,19 +1,21 @@
 """``ltx-ray render``: a manifest in, finished videos out. Finds Ray, then watches the coordinator."""
 
 import asyncio
+import json
 import os
 import signal
+import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
-from actors.host import Host, RenderJob
+from actors.host import COMMAND_FILE, Host, RenderJob
 from actors.local_pool import local_pools
 from actors.progress import Progress, Summary
 from cluster.placement import Placement, place
 from ltx_ray.config import RenderConfig
 from ltx_ray.errors import ConfigError, WorkerLostError
-from ltx_ray.manifest.read import read_rows
+from ltx_ray.manifest.read import folder_of, read_rows
 from ltx_ray.run import RunSpec, claim
 from ltx_ray.storage import Store
 from ltx_ray.types import Stage
@@ -55,6 +57,25 @@ class Running(Protocol):
         """Stop soon."""
 
 
+def _told(request: RenderRequest) -> bytes:
+    """What was asked, for commands that go on with a run without being told how."""
+    data = {**asdict(request), "config": request.config.model_dump(mode="json")}
+    return (json.dumps(data, indent=2) + "\n").encode()
+
+
+def remembered(out: str) -> RenderRequest:
+    """The render command that ``out`` was last written by, for all of its rows. Raises ConfigError where
+    there was none."""
+    try:
+        data = json.loads(Store(out).read(COMMAND_FILE))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"OUT must be the --output of a run, got {out}: there is no {COMMAND_FILE} in it"
+        ) from error
+    config = RenderConfig.model_validate(data["config"])
+    return RenderRequest(**{**data, "out": out, "config": config, "limit": None})
+
+
 def render(request: RenderRequest, watcher: Watcher) -> Summary:
     """Render ``request`` to its end, or to a signal (``Summary.interrupted``). Raises LtxRayError."""
     if request.address == IN_PROCESS:
@@ -80,13 +101,15 @@ def _render_on_ray(request: RenderRequest, watcher: Watcher) -> Summary:
 
 def _job(request: RenderRequest, placement: Placement, device: str) -> RenderJob:
     next(iter(read_rows(request.manifest)))  # one that cannot be read is told before anything is written
-    spec = RunSpec.decide(request.config, request.out, device)
+    spec = RunSpec.decide(request.config, request.out, device, folder_of(request.manifest))
     claim(Store(request.out), spec)
     return RenderJob(
         manifest=request.manifest,
         run=spec,
         sizes=placement.sizes,
         max_active=request.config.pools.max_active_shots or 2 * placement.sizes[Stage.DENOISE],
+        owner=uuid.uuid4().hex,
+        command=_told(request),
         limit=request.limit,
     )
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from ltx_ray.config import RenderConfig
 from ltx_ray.errors import LtxRayError
 from ltx_ray.manifest.index import index_manifest, shots
+from ltx_ray.manifest.read import folder_of
+from ltx_ray.media.access import Access
 from ltx_ray.media.audio import probe_audio
 from ltx_ray.media.image import probe_image
 from ltx_ray.types import Shot
@@ -33,10 +35,11 @@ def validate(manifest: str, config: RenderConfig) -> Validation:
     rows = valid = frames = 0
     seconds = 0.0
     problems: list[str] = []
+    access = Access.of_rows(folder_of(manifest), config.inputs)
     index = index_manifest(manifest, config)
     for row in shots(manifest, config, index):
         rows += 1
-        problem = check_files(row) if isinstance(row, Shot) else str(row)
+        problem = check_files(row, access) if isinstance(row, Shot) else str(row)
         if problem is None and isinstance(row, Shot):
             valid += 1
             frames += row.num_frames
@@ -46,13 +49,13 @@ def validate(manifest: str, config: RenderConfig) -> Validation:
     return Validation(rows=rows, valid=valid, frames=frames, seconds=seconds, problems=tuple(problems))
 
 
-def check_files(shot: Shot) -> str | None:
+def check_files(shot: Shot, access: Access) -> str | None:
     """What is wrong with the files that ``shot`` names; None where nothing is."""
     try:
         if shot.audio:
-            probe_audio(shot.audio)
+            probe_audio(shot.audio, access)
         if shot.image:
-            probe_image(shot.image)
+            probe_image(shot.image, access)
     except LtxRayError as error:
         return f"row {shot.row}: {error}"
     return None

@@ -11,7 +11,15 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ltx_ray.errors import ConfigError
 
@@ -159,9 +167,33 @@ class LimitsConfig(_Section):
 
     max_attempts: int = Field(3, ge=1)  # tries of one task that fail for its own reasons
     max_worker_losses: int = Field(10, ge=1)  # actors that one task may lose
+    max_failures: int | None = Field(None, ge=1)  # shots that fail before the run is stopped; None: no limit
+    task_seconds: float = Field(7200, gt=0)  # a task that takes longer is hung
+    least_task_seconds: float = Field(300, gt=0)  # what is learnt from other tasks never says less
+    check_pictures: bool = True  # a segment that is black or frozen throughout is made again, then failed
     max_pixels: int = Field(8192 * 8192, ge=1)  # width x height
     max_frames: int = Field(100_000, ge=1)
     keep_work: bool = False  # keep OUT/work of finished shots
+
+
+class InputsConfig(_Section):
+    """Which files rows may name, and how much of them is read. Never decides the bytes."""
+
+    roots: tuple[str, ...] = ()  # folders, beside the manifest's own, in which local files may lie
+    schemes: tuple[str, ...] = ("https",)  # of remote files that lie below no root
+    # At which web servers may stand although they are private, such as 10.1.0.0/16.
+    private_networks: tuple[IPvAnyNetwork, ...] = ()
+    max_bytes: int = Field(4 * 1024**3, ge=1)  # of one file
+    max_image_bytes: int = Field(256 * 1024**2, ge=1)  # of an image, which is read into memory
+    max_image_pixels: int = Field(89_478_485, ge=1)  # width x height; a quarter of a GiB in RGB
+    max_audio_seconds: float = Field(6 * 3600, gt=0)  # of a file with sound
+    max_audio_channels: int = Field(64, ge=1)
+    decode_seconds: float = Field(600, gt=0)  # that decoding one file's sound may take
+
+    @field_validator("roots", mode="after")
+    @classmethod
+    def _absolute(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(root if "://" in root else str(Path(root).expanduser().absolute()) for root in value)
 
 
 class RenderConfig(_Section):
@@ -175,6 +207,7 @@ class RenderConfig(_Section):
     device: DeviceConfig = DeviceConfig()
     pools: PoolsConfig = PoolsConfig()
     limits: LimitsConfig = LimitsConfig()
+    inputs: InputsConfig = InputsConfig()
     evaluate: bool = False  # measure each finished video; its figures are columns of the output manifest
 
     @classmethod
@@ -196,7 +229,7 @@ class RenderConfig(_Section):
 
     def content(self) -> dict[str, Any]:
         """The sections that decide the bytes of the videos, as plain data."""
-        return self.model_dump(mode="json", exclude={"pools", "limits", "evaluate"})
+        return self.model_dump(mode="json", exclude={"pools", "limits", "inputs", "evaluate"})
 
 
 def config_hash(content: dict[str, Any]) -> str:

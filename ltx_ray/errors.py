@@ -53,6 +53,19 @@ class StorageError(LtxRayError):
     retryable = True
 
 
+class LeaseLostError(StorageError):
+    """Another driver writes to OUT now; this one must not."""
+
+    kind = "lease_lost"
+    retryable = False
+
+
+class RunBusyError(UserError):
+    """OUT belongs to another driver that lives."""
+
+    kind = "busy"
+
+
 class RetryableError(LtxRayError):
     """The task may succeed when it is tried again, on another actor."""
 
@@ -64,6 +77,18 @@ class WorkerLostError(RetryableError):
     """The actor, or the node under it, went away while it worked."""
 
     kind = "worker_lost"
+
+
+class TaskHungError(RetryableError):
+    """A task made no end within its deadline; its actor was replaced."""
+
+    kind = "timeout"
+
+
+class RunHopelessError(LtxRayError):
+    """So many shots failed that going on would waste the rest."""
+
+    kind = "hopeless"
 
 
 class InputLostError(RetryableError):

@@ -12,6 +12,7 @@ from typing import Any
 from ltx_ray.config import RenderConfig, config_hash
 from ltx_ray.decoding.budget import DEFAULT_TILE_BYTES, decoder_bytes_per_cell
 from ltx_ray.errors import ConfigError, StorageError
+from ltx_ray.media.access import TRUSTED, Access
 from ltx_ray.models.checkpoint import resolve
 from ltx_ray.models.presets import Sampling, find_preset, resolve_sampling
 from ltx_ray.models.weight_files import (
@@ -48,10 +49,11 @@ class RunSpec:
     adapter_hash: str | None  # SHA-256 of the audio adapter's file
     lora_hashes: tuple[str, ...]  # likewise, of each LoRA
     device: str  # "cpu" or "cuda": of the stages that hold a part of the model
+    folder: str | None = None  # of the manifest: what its rows may read lies there; None: they are trusted
     version: str = __version__
 
     @classmethod
-    def decide(cls, config: RenderConfig, out: str, device: str) -> "RunSpec":
+    def decide(cls, config: RenderConfig, out: str, device: str, folder: str | None = None) -> "RunSpec":
         """Resolve the model and its preset. Raises ModelError or ConfigError."""
         checkpoint = resolve(config.model.name)
         sampling = resolve_sampling(config, find_preset(checkpoint, config.model.preset))
@@ -80,7 +82,13 @@ class RunSpec:
             adapter_hash=adapter_hash,
             lora_hashes=tuple(_lora_hash(lora.path) for lora in config.model.lora),
             device=device,
+            folder=folder,
         )
+
+    @property
+    def access(self) -> Access:
+        """What the rows may read."""
+        return TRUSTED if self.folder is None else Access.of_rows(self.folder, self.config.inputs)
 
     @cached_property
     def content(self) -> dict[str, Any]:

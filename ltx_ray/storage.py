@@ -4,6 +4,7 @@ Names are relative to the root and use ``/``. On a local disk a file appears who
 then a rename); on an object store a put is whole by itself. Nothing is ever written in place.
 """
 
+import builtins
 import errno
 import hashlib
 import os
@@ -110,6 +111,13 @@ class Store:
 
     def list(self, folder: str) -> list[str]:
         """Names of all files below ``folder``, sorted; empty where there is none."""
+        return [name for name in self._found(folder) if not name.endswith(_TEMPORARY)]
+
+    def unfinished(self, folder: str) -> builtins.list[str]:
+        """Names of files below ``folder`` that are being written, or were when a writer died."""
+        return [name for name in self._found(folder) if name.endswith(_TEMPORARY)]
+
+    def _found(self, folder: str) -> builtins.list[str]:
         with _storage_errors("list", self.path(folder)):
             self._fs.invalidate_cache()
             try:
@@ -117,7 +125,7 @@ class Store:
             except FileNotFoundError:
                 return []
         cut = len(self._root) + 1
-        return sorted(path[cut:] for path in found if not path.endswith(_TEMPORARY))
+        return sorted(path[cut:] for path in found)
 
     def delete(self, name: str) -> None:
         """Remove a file or a whole folder; nothing happens where there is none."""

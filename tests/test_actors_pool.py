@@ -304,3 +304,48 @@ def test_virtual_time_says_when_nothing_can_ever_happen() -> None:
 
     with pytest.raises(RuntimeError, match="the simulation is stuck"):
         run_virtually(main())
+
+
+def test_a_hung_worker_is_replaced_and_its_job_fails_in_time() -> None:
+    bench = Bench(fate_of=lambda job: Fate(seconds=1e6 if job.output == "hung" else 1.0))
+
+    async def work(pool: Pool) -> None:
+        loop = asyncio.get_running_loop()
+        hung = pool.submit(job_of("hung"), (), (0.0,), 30.0)
+        after = pool.submit(job_of("after"), (), (1.0,), 30.0)
+        outcome = (await hung).outcome
+        assert isinstance(outcome, Failure)
+        assert (outcome.kind, outcome.retryable) == ("timeout", True)
+        assert "condition-0000 should take less than 30 s" in outcome.message
+        assert loop.time() == pytest.approx(30.0)
+        assert name_of(await after) == "after"
+        assert (bench.launched, bench.closed) == (2, 1)
+
+    in_pool(bench, 1, work)
+
+
+def test_a_worker_that_ran_out_of_memory_is_replaced() -> None:
+    full = Failure.of(MemoryError("full"))
+    bench = Bench(fate_of=lambda job: Fate(seconds=1.0, failure=full if job.output == "large" else None))
+
+    async def work(pool: Pool) -> None:
+        assert (await pool.submit(job_of("large"), (), (0.0,))).outcome == full
+        assert name_of(await pool.submit(job_of("small"), (), (0.0,))) == "small"
+        assert (bench.launched, bench.closed) == (2, 1)
+
+    in_pool(bench, 1, work)
+
+
+def test_settled_means_that_no_job_is_at_work_any_more() -> None:
+    bench = Bench(fate_of=lambda job: Fate(seconds=50.0))
+
+    async def work(pool: Pool) -> None:
+        future = pool.submit(job_of("long"), (), (0.0,))
+        await asyncio.sleep(1.0)
+        future.cancel()
+        assert bench.running == 1
+        await pool.close(settled=True)
+        assert bench.running == 0
+        assert asyncio.get_running_loop().time() >= 50.0
+
+    in_pool(bench, 1, work, close=False)

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.publisher import Publisher, current
 from actors.simulated_pool import run_virtually
+from ltx_ray.errors import LeaseLostError
 from ltx_ray.types import ShotResult, Status
 
 
@@ -108,3 +110,42 @@ def test_of_each_shot_the_last_result_is_current(entries: list[tuple[int, int]])
 
     assert {entry.id: entry for entry in current(stream)} == {entry.id: entry for entry in results}
     assert len(list(current(stream))) == len({entry.id for entry in results})
+
+
+def test_a_shots_last_video_stays_until_a_later_one_takes_its_place(tmp_path: Path) -> None:
+    def put(number: int, generation: int) -> Path:
+        path = tmp_path / str(result(number, generation=generation).file_name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+        return path
+
+    first, other, stray = put(0, 1), put(1, 1), put(7, 1)
+    results = [result(0), result(1), result(0, Status.REJECTED, 2), result(1, Status.CANCELLED, 2), result(2)]
+    finish(tmp_path, results, complete=False)
+    assert first.exists()
+    assert stray.exists()
+    finish(tmp_path, results)
+    assert first.exists(), "a later attempt that came to nothing costs no finished video"
+    assert other.exists()
+    assert not stray.exists()
+    second = put(0, 3)
+    finish(tmp_path, [*results, result(0, generation=3)])
+    assert second.exists()
+    assert not first.exists()
+
+
+def test_nothing_is_deleted_that_may_not_be(tmp_path: Path) -> None:
+    stray = tmp_path / "videos/00000/s7-1.1.mp4"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"x")
+
+    def refuse() -> None:
+        raise LeaseLostError("another driver took over")
+
+    async def main() -> None:
+        publisher = Publisher(str(tmp_path), inline=True)
+        with pytest.raises(LeaseLostError):
+            await publisher.finish(lambda: iter([result(0)]), complete=True, may_delete=refuse)
+
+    run_virtually(main())
+    assert stray.exists()

@@ -12,7 +12,9 @@ from ltx_ray.errors import (
     LtxRayError,
     MediaError,
     ModelError,
+    RetryableError,
     StorageError,
+    TaskHungError,
     UserError,
     WorkerLostError,
 )
@@ -27,7 +29,14 @@ def verdicts(error: Exception, times: int, limits: LimitsConfig = LIMITS) -> lis
     return [judge(Failure.of(error), tries, limits) for _ in range(times)]
 
 
-@pytest.mark.parametrize("error", [BadResultError("NaN"), RuntimeError("bug"), MemoryError("full")])
+@pytest.mark.parametrize("error", [BadResultError("NaN"), MemoryError("full")])
+def test_what_would_end_the_same_way_is_tried_once_more(error: Exception) -> None:
+    assert verdicts(error, 2) == [Verdict.RETRY, Verdict.FAIL]
+    once = LimitsConfig(max_attempts=1)
+    assert verdicts(error, 1, once) == [Verdict.FAIL]
+
+
+@pytest.mark.parametrize("error", [RetryableError("busy"), RuntimeError("bug"), TaskHungError("slow")])
 def test_what_a_task_raises_itself_is_tried_max_attempts_times(error: Exception) -> None:
     assert verdicts(error, 3) == [Verdict.RETRY, Verdict.RETRY, Verdict.FAIL]
 
@@ -53,10 +62,10 @@ def test_storage_that_goes_on_failing_stops_the_run() -> None:
 
 def test_failures_and_losses_are_counted_apart() -> None:
     tries = Tries()
-    for error in (WorkerLostError("gone"), BadResultError("NaN")) * 2:
+    for error in (WorkerLostError("gone"), RetryableError("busy")) * 2:
         assert judge(Failure.of(error), tries, LIMITS) is Verdict.RETRY
     assert (tries.failures, tries.losses) == (2, 2)
-    assert judge(Failure.of(BadResultError("NaN")), tries, LIMITS) is Verdict.FAIL
+    assert judge(Failure.of(RetryableError("busy")), tries, LIMITS) is Verdict.FAIL
 
 
 def test_with_one_attempt_nothing_is_tried_again() -> None:

@@ -12,6 +12,7 @@ PROGRESS = Progress(
     done=4,
     failed=1,
     rejected=2,
+    cancelled=0,
     skipped=1,
     running=3,
     retries=5,

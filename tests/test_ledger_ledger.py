@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltx_ray.errors import StorageError
+from ltx_ray.errors import RunBusyError, StorageError
 from ltx_ray.ledger.history import History
 from ltx_ray.ledger.ledger import Ledger, read_records
 from ltx_ray.ledger.records import ArtefactRecord, EpochRecord, Record, decode, encode, is_result
@@ -206,7 +206,7 @@ def test_two_drivers_that_begin_at_once_get_different_epochs_or_are_refused(tmp_
     def begin(_: int) -> int | str:
         try:
             return opened(Store(str(tmp_path)))[0].epoch
-        except StorageError as error:
+        except RunBusyError as error:
             return str(error)
 
     with ThreadPoolExecutor(8) as threads:

@@ -13,6 +13,7 @@ from ltx_ray.errors import LtxRayError, UserError
 from ltx_ray.evaluation.zones import Zones
 from ltx_ray.manifest.content import RawRow
 from ltx_ray.manifest.shot import parse_row
+from ltx_ray.media.access import TRUSTED
 from ltx_ray.models.checkpoint import resolve
 from ltx_ray.planning.chunks import ChunkSettings
 from ltx_ray.planning.plan import PlanSettings, plan_shot
@@ -61,7 +62,9 @@ def finished_videos(store: Store, limit: int | None = None) -> Iterator[Finished
                     rows[row["id"]] = row
     done = [row for _, row in sorted(rows.items()) if row["status"] == Status.DONE.value and row["file_name"]]
     for row in done[:limit]:
-        shot = parse_row(RawRow(number=row["row"], values=json.loads(row["input"])), config, "")
+        shot = parse_row(
+            RawRow(number=row["row"], values=json.loads(row["input"])), config, "", access=TRUSTED
+        )
         yield Finished(
             id=row["id"],
             name=row["file_name"],

@@ -2,21 +2,22 @@
 
 import hashlib
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from ltx_ray.ledger.records import ArtefactRecord, EpochRecord, Record
-from ltx_ray.types import ShotResult, Status, TaskKey
+from ltx_ray.ledger.records import ArtefactRecord, CancelRecord, EpochRecord, Record, RetryRecord
+from ltx_ray.types import ShotResult, Stage, Status, TaskKey
 
-_STATUSES = tuple(Status)
+_STATUSES = (*Status, None)
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
     """How a shot ended last."""
 
-    status: Status
+    status: Status | None  # None: it is wanted anew
     generation: int
     same: bool  # whether it was rendered from the same content as is asked for now
 
@@ -27,6 +28,8 @@ class History:
     def __init__(self) -> None:
         self.artefacts: dict[str, dict[TaskKey, ArtefactRecord]] = {}
         self.last_epoch = 0
+        self.revived: set[str] = set()  # failed shots that are wanted anew, with the chunks that they have
+        self.cancelled: set[str] = set()  # called off, but not ended yet
         self._ids = array("Q")
         self._fingerprints = array("Q")
         self._generations = array("H")
@@ -42,11 +45,38 @@ class History:
             case ArtefactRecord():
                 self.artefacts.setdefault(record.shot_id, {})[record.key] = record
             case ShotResult():
-                self.artefacts.pop(record.id, None)
-                self._ids.append(hash64(record.id))
-                self._fingerprints.append(hash64(record.fingerprint))
-                self._generations.append(min(record.generation, 65_535))
-                self._statuses.append(_STATUSES.index(record.status))
+                if record.status is not Status.REJECTED:  # the next call may take the row again, and its work
+                    self.artefacts.pop(record.id, None)
+                self.revived.discard(record.id)
+                self.cancelled.discard(record.id)
+                self._append(record.id, record.fingerprint, record.generation, record.status)
+            case RetryRecord():
+                if record.resumes:
+                    self.revived.add(record.shot_id)
+                self._append(record.shot_id, record.fingerprint, record.generation, None)
+            case CancelRecord():
+                self.cancelled.update(record.shots)
+
+    def _append(self, shot_id: str, fingerprint: str, generation: int, status: Status | None) -> None:
+        self._ids.append(hash64(shot_id))
+        self._fingerprints.append(hash64(fingerprint))
+        self._generations.append(min(generation, 65_535))
+        self._statuses.append(_STATUSES.index(status))
+
+    def revive(self, records: Iterable[Record]) -> None:
+        """Take in, from the same records once more, the artefacts of ``revived`` shots: those of a shot that
+        has ended are not kept, for most of them are never asked for."""
+        found: dict[str, dict[TaskKey, ArtefactRecord]] = {shot_id: {} for shot_id in self.revived}
+        for record in records:
+            match record:
+                case ArtefactRecord() if record.shot_id in found and record.key.stage is not Stage.FINISH:
+                    found[record.shot_id][record.key] = record
+                # Its work was deleted, or must not be used again.
+                case ShotResult() if record.id in found and record.status is not Status.FAILED:
+                    found[record.id].clear()
+                case RetryRecord() if record.shot_id in found and not record.resumes:
+                    found[record.shot_id].clear()
+        self.artefacts |= {shot_id: records for shot_id, records in found.items() if records}
 
     def settled(self) -> "History":
         """Sort for lookups, once all records are in; of several results of a shot the last one counts."""
@@ -61,8 +91,17 @@ class History:
         assert self._sorted is not None
         return len(self._sorted)
 
+    def files(self) -> set[str]:
+        """Names of the files that records of unfinished shots name."""
+        return {record.artefact.name for records in self.artefacts.values() for record in records.values()}
+
+    def status(self, shot_id: str) -> Status | None:
+        """How ``shot_id`` ended; None where it has not, or is wanted anew."""
+        known = self.known(shot_id, "")
+        return None if known is None else known.status
+
     def known(self, shot_id: str, fingerprint: str) -> Known | None:
-        """How ``shot_id`` ended, or None where it has not."""
+        """How ``shot_id`` ended, or None where it never has."""
         assert self._sorted is not None, "look-ups come after settled()"
         assert self._order is not None
         wanted = np.uint64(hash64(shot_id))
@@ -76,11 +115,17 @@ class History:
             same=self._fingerprints[entry] == hash64(fingerprint),
         )
 
+    @property
+    def has_failures(self) -> bool:
+        """Whether any shot has failed, or was rejected, and is not wanted anew: their work is kept."""
+        counts = self.counts()
+        return counts[Status.FAILED] + counts[Status.REJECTED] > 0
+
     def counts(self) -> dict[Status, int]:
         """How many shots ended in each way."""
         assert self._order is not None
         statuses = np.array(self._statuses, dtype=np.uint8)[self._order]
-        return {status: int((statuses == code).sum()) for code, status in enumerate(_STATUSES)}
+        return {status: int((statuses == code).sum()) for code, status in enumerate(Status)}
 
 
 def hash64(text: str) -> int:

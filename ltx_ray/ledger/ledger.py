@@ -13,9 +13,9 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
-from ltx_ray.errors import StorageError
+from ltx_ray.errors import RunBusyError, StorageError
 from ltx_ray.ledger.history import History
-from ltx_ray.ledger.records import ArtefactRecord, EpochRecord, Record, decode, encode, is_result
+from ltx_ray.ledger.records import EpochRecord, Record, decode, encode, is_result
 from ltx_ray.storage import Store
 from ltx_ray.types import ShotResult
 
@@ -25,6 +25,7 @@ class Ledger:
 
     def __init__(self, store: Store, shard: str, epoch: int, inline: bool) -> None:
         self._store = store
+        self.shard = shard
         self._folder = f"ledger/{shard}"
         self.epoch = epoch
         self._inline = inline
@@ -34,7 +35,7 @@ class Ledger:
     def open(cls, store: Store, shard: str = "0000", *, inline: bool = False) -> "tuple[Ledger, History]":
         """Begin the next epoch; returns the ledger and what the earlier epochs said.
 
-        ``inline`` writes in the caller's thread (for loops whose time is virtual). Raises StorageError
+        ``inline`` writes in the caller's thread (for loops whose time is virtual). Raises RunBusyError
         where another driver begins at the same moment.
         """
         folder = f"ledger/{shard}"
@@ -44,14 +45,16 @@ class Ledger:
             epoch=epoch, after=counts, host=socket.gethostname(), pid=os.getpid(), time=time.time()
         )
         if not store.create(_file(folder, epoch, 0), (encode(record) + "\n").encode()):
-            raise StorageError(f"another driver has just begun on {store.url}; only one can write to a run")
+            raise RunBusyError(f"another driver has just begun on {store.url}; only one can write to a run")
         ledger = cls(store, shard, epoch, inline)
         history = History()
         for entry in read_records(store, shard):
             history.add(entry)
+        if history.revived:
+            history.revive(read_records(store, shard))
         return ledger, history.settled()
 
-    async def commit(self, records: Sequence[ArtefactRecord | ShotResult]) -> None:
+    async def commit(self, records: Sequence[Record]) -> None:
         """Returns when ``records`` are durable, all in one file. Raises StorageError where they are not."""
         if not records:
             return
@@ -67,15 +70,20 @@ class Ledger:
 
     def results(self) -> Iterator[ShotResult]:
         """All results of all epochs, in the order in which they were written."""
-        for line in filter(is_result, _lines(self._store, self._folder)):
-            result = decode(line)
-            assert isinstance(result, ShotResult)
-            yield result
+        yield from read_results(self._store, self.shard)
 
 
 def read_records(store: Store, shard: str = "0000") -> Iterator[Record]:
     """All records that count, epoch by epoch, in the order in which they were written."""
     return map(decode, _lines(store, f"ledger/{shard}"))
+
+
+def read_results(store: Store, shard: str = "0000") -> Iterator[ShotResult]:
+    """All results that count, in the order in which they were written."""
+    for line in filter(is_result, _lines(store, f"ledger/{shard}")):
+        result = decode(line)
+        assert isinstance(result, ShotResult)
+        yield result
 
 
 def _lines(store: Store, folder: str) -> Iterator[str]:
@@ -96,7 +104,7 @@ def _lines(store: Store, folder: str) -> Iterator[str]:
 
 
 def _epochs(store: Store, folder: str) -> list[int]:
-    return [int(name) for name in store.folders(folder)]
+    return [int(name) for name in store.folders(folder) if name.isdecimal()]
 
 
 def _file_counts(store: Store, folder: str) -> dict[int, int]:

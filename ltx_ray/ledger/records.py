@@ -3,6 +3,8 @@
 ``epoch``     a driver began to write: which files of earlier epochs it saw; what came later does not exist
 ``artefact``  a task's durable result: from now on this file is the task's result, and the task is done
 ``result``    a shot has ended: a row of the output manifest
+``retry``     a shot that has ended is wanted anew: its next result is of a higher generation
+``cancel``    shots are called off, also such as no driver has met yet
 """
 
 import json
@@ -57,8 +59,25 @@ class ArtefactRecord:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryRecord:
+    """Somebody asked for an ended shot to be rendered again."""
+
+    shot_id: str
+    fingerprint: str
+    generation: int  # of the result that is not good enough
+    resumes: bool  # whether what it has of chunks is to be used again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRecord:
+    """Somebody called shots off: each ends as cancelled as soon as a driver meets it."""
+
+    shots: tuple[str, ...]
+
+
 _RESULT = '{"type":"result",'  # how ``encode`` begins one
-Record = EpochRecord | ArtefactRecord | ShotResult
+Record = EpochRecord | ArtefactRecord | ShotResult | RetryRecord | CancelRecord
 
 
 def encode(record: Record) -> str:
@@ -92,6 +111,16 @@ def encode(record: Record) -> str:
             }
         case ShotResult():
             data = {"type": "result", **result_to_json(record)}
+        case RetryRecord():
+            data = {
+                "type": "retry",
+                "shot": record.shot_id,
+                "fingerprint": record.fingerprint,
+                "generation": record.generation,
+                "resumes": record.resumes,
+            }
+        case CancelRecord():
+            data = {"type": "cancel", "shots": record.shots}
     # In ASCII: prompts hold characters at which a line may be split, and paths some that are not UTF-8.
     return json.dumps(data, separators=(",", ":"))
 
@@ -125,5 +154,14 @@ def decode(line: str) -> Record:
             )
         case "result":
             return result_from_json(data)
+        case "retry":
+            return RetryRecord(
+                shot_id=data["shot"],
+                fingerprint=data["fingerprint"],
+                generation=data["generation"],
+                resumes=data["resumes"],
+            )
+        case "cancel":
+            return CancelRecord(shots=tuple(data["shots"]))
         case other:
-            raise ValueError(f"the ledger knows epoch, artefact and result records, got {other!r}")
+            raise ValueError(f"the ledger knows no such record, got {other!r}")

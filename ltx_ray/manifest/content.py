@@ -9,8 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ltx_ray.redact import redacted
+
 MAX_DEPTH = 50  # lists and objects within each other; deeper is refused, long before Python's own limit
 SHOWN = 80  # characters of a value that an error message shows
+_PROMPTS = ("prompt", "prompts", "negative_prompt")
 _MAX_INT_BITS = 256  # Python refuses to print integers of more than 4,300 digits
 
 
@@ -24,10 +27,23 @@ class RawRow:
     text: str = ""  # the row's text, as far as known, where it could not be read
 
     def as_json(self) -> str:
-        """The row as a JSON object: the ``input`` column of the output manifest."""
+        """The row as a JSON object: the ``input`` column of the output manifest. Secrets in URLs are left out
+        of it, but not of texts that are prompts."""
         if self.values is None:
-            return to_json({"unreadable": self.text[:1000]})
-        return to_json(self.values)
+            return to_json({"unreadable": redacted(self.text[:1000])})
+        return to_json(
+            {name: value if name in _PROMPTS else _redacted(value) for name, value in self.values.items()}
+        )
+
+
+def _redacted(value: Any, depth: int = MAX_DEPTH) -> Any:
+    if isinstance(value, str):
+        return redacted(value)
+    if isinstance(value, Mapping) and depth:
+        return {name: _redacted(each, depth - 1) for name, each in value.items()}
+    if isinstance(value, list | tuple) and depth:
+        return [_redacted(each, depth - 1) for each in value]
+    return value
 
 
 def plain(value: Any, depth: int = MAX_DEPTH) -> Any:

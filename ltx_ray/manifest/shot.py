@@ -6,9 +6,12 @@ import posixpath
 from pathlib import Path
 
 from ltx_ray.config import RenderConfig
+from ltx_ray.errors import MediaError
 from ltx_ray.manifest.content import RawRow, is_too_deep, shorten
 from ltx_ray.manifest.identity import Assigned, alone, default_seed, identify
 from ltx_ray.manifest.row import COLUMNS, Problem, Row, RowError, allowed, check_columns
+from ltx_ray.media.access import Access
+from ltx_ray.redact import redacted
 from ltx_ray.types import PromptSpan, Shot
 
 _CONTENT = (  # the fields that decide what the video shows
@@ -30,24 +33,33 @@ _CONTENT = (  # the fields that decide what the video shows
 )
 
 
-def parse_row(raw: RawRow, config: RenderConfig, base: str, assigned: Assigned | None = None) -> Shot:
+def parse_row(
+    raw: RawRow,
+    config: RenderConfig,
+    base: str,
+    assigned: Assigned | None = None,
+    access: Access | None = None,
+) -> Shot:
     """The shot of a row.
 
     ``base`` is the folder (absolute path or URL) of relative ``audio`` and ``image`` paths. ``assigned``
-    is the row's id among all rows of the manifest; None: as if there were no others.
+    is the row's id among all rows of the manifest; None: as if there were no others. ``access``: what may be
+    named; None: what lies below ``base``, and what the config allows.
     Raises RowError, and nothing else whatever the row holds, with all problems of the row.
     """
     assigned = assigned or alone(identify(raw))
     if raw.values is None:
-        raise RowError(f"row {raw.number}: {raw.error}", raw.number, (), assigned.id, raw.as_json())
+        text = redacted(f"row {raw.number}: {raw.error}")
+        raise RowError(text, raw.number, (), assigned.id, raw.as_json())
     defaults = _defaults(raw, config)
     row, problems = check_columns({**raw.values, **defaults})
     wrong = {name for problem in problems for name in problem.fields}
     problems += _cross_check(row, config, wrong) + _row_problems(raw, assigned)
     paths = {}
+    access = access or Access.of_rows(base, config.inputs)
     for name in ("audio", "image"):
         try:
-            paths[name] = _resolve(base, name, getattr(row, name))
+            paths[name] = _resolve(base, name, getattr(row, name), access)
         except Problem as problem:
             problems.append(problem)
     if problems:
@@ -140,17 +152,27 @@ def _row_problems(raw: RawRow, assigned: Assigned) -> list[Problem]:
     return problems
 
 
-def _resolve(base: str, name: str, path: str | None) -> str | None:
-    """``path`` as a URL or an absolute path. Raises Problem if it leads above the root of its store."""
-    if path is None or "://" in path or path.startswith("/"):
+def _resolve(base: str, name: str, path: str | None, access: Access) -> str | None:
+    """``path`` as a URL or an absolute path. Raises Problem where it must not be read."""
+    if path is None:
+        return None
+    try:
+        found = _joined(base, path)
+        access.check(found)
+    except MediaError as error:
+        raise Problem((name,), f"{name}: {error}") from error
+    return found
+
+
+def _joined(base: str, path: str) -> str:
+    if "://" in path or "::" in path or path.startswith("/"):
         return path
     if "://" not in base:
         return str(Path(base).absolute() / path)
     protocol, _, root = base.partition("://")
     joined = posixpath.normpath(posixpath.join(root, path))
     if joined.startswith(".."):
-        text = f"{name}: must not lead above {protocol}://, got {shorten(path)} {allowed(name)}"
-        raise Problem((name,), text)
+        raise MediaError(f"a file must not lie above {protocol}://, got {shorten(path)}")
     return f"{protocol}://{joined}"
 
 
@@ -162,7 +184,8 @@ def _row_error(
         is_default = all(name in defaults for name in problem.fields)
         texts.append(f"{problem} - a default of the config" if is_default else str(problem))
     fields = tuple(dict.fromkeys(name for problem in problems for name in problem.fields))
-    return RowError(f"row {raw.number}: {'; '.join(texts)}", raw.number, fields, assigned.id, raw.as_json())
+    text = redacted(f"row {raw.number}: {'; '.join(texts)}")
+    return RowError(text, raw.number, fields, assigned.id, raw.as_json())
 
 
 def _shot(row: Row, raw: RawRow, row_id: str, paths: dict[str, str | None]) -> Shot:

@@ -6,6 +6,7 @@ stream and gaps are where a player would put them.
 """
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,11 +20,14 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from ltx_ray.errors import MediaError
+from ltx_ray.media.access import TRUSTED, Access
 from ltx_ray.media.source import open_container, playback_start
+from ltx_ray.redact import redacted
 
 # Packets that end earlier than this before the cut are not decoded. Long enough for every codec's memory
 # (Opus asks for 80 ms, MP3's bit reservoir for some 10 frames of 26 ms).
 PREROLL_S = 1
+_WANTED = "an audio file, or a video with sound"
 
 # Timestamps of some containers are whole milliseconds: a smaller jump than this is rounding, not a gap.
 GAP_S = Fraction(1, 100)
@@ -38,20 +42,22 @@ class AudioFacts:
     channels: int
 
 
-def probe_audio(url: str) -> AudioFacts:
+def probe_audio(url: str, access: Access = TRUSTED) -> AudioFacts:
     """Facts of the first audio stream of a media file; its first frame is decoded to be sure.
 
     Raises MediaError where the file is missing, is not media, or has no audio that can be decoded.
     """
-    with open_container(url, "an audio file, or a video with sound") as container:
-        stream = _audio_stream(container, url)
-        frame = next(_decoded(container, stream, None, url), None)
+    with open_container(url, _WANTED, access) as container:
+        stream = _audio_stream(container, url, access)
+        frame = next(_decoded(container, stream, None, url, access), None)
         if frame is None:
-            raise MediaError(f"{url} must hold sound, got an audio stream without a single sample")
+            raise MediaError(f"{redacted(url)} must hold sound, got an audio stream without a single sample")
         return AudioFacts(_seconds(container, stream), frame.sample_rate, frame.layout.nb_channels)
 
 
-def read_audio(url: str, start_s: float, seconds: float, rate: int) -> NDArray[np.float32]:
+def read_audio(
+    url: str, start_s: float, seconds: float, rate: int, access: Access = TRUSTED
+) -> NDArray[np.float32]:
     """Decode the ``seconds`` of sound that begin ``start_s`` seconds into a media file.
 
     Returns float32 ``[channels, samples]`` with channels 1 or 2 (more are mixed down to stereo, without
@@ -62,14 +68,17 @@ def read_audio(url: str, start_s: float, seconds: float, rate: int) -> NDArray[n
     """
     if not (0 <= start_s < math.inf and 0 <= seconds < math.inf and rate > 0):
         raise MediaError(
-            f"a cut of {url} needs finite start_s, seconds >= 0, rate > 0, got {start_s}, {seconds}, {rate}"
+            f"a cut of {redacted(url)} needs finite start_s, seconds >= 0, rate > 0, "
+            f"got {start_s}, {seconds}, {rate}"
         )
-    with open_container(url, "an audio file, or a video with sound") as container:
-        stream = _audio_stream(container, url)
+    with open_container(url, _WANTED, access) as container:
+        stream = _audio_stream(container, url, access)
         cut = _Cut(min(stream.channels, 2), round(start_s * rate), round(seconds * rate), rate)
-        _fill(cut, container, stream, Fraction(start_s), url)
+        _fill(cut, container, stream, Fraction(start_s), url, access)
     if not np.isfinite(cut.samples).all():
-        raise MediaError(f"{url} must hold finite samples, got NaN or infinity in the sound; convert it anew")
+        raise MediaError(
+            f"{redacted(url)} must hold finite samples, got NaN or infinity in the sound; convert it anew"
+        )
     return cut.samples
 
 
@@ -132,10 +141,12 @@ class _Run:
                 self.position += block.shape[1]
 
 
-def _fill(cut: _Cut, container: InputContainer, stream: AudioStream, start_s: Fraction, url: str) -> None:
+def _fill(
+    cut: _Cut, container: InputContainer, stream: AudioStream, start_s: Fraction, url: str, access: Access
+) -> None:
     origin = playback_start(container)
     run: _Run | None = None
-    for frame in _decoded(container, stream, origin + start_s - PREROLL_S, url):
+    for frame in _decoded(container, stream, origin + start_s - PREROLL_S, url, access):
         begin = None if frame.pts is None else frame.pts * _time_base(frame) - origin
         if run is None or not run.continues(frame, begin):
             if run is not None:
@@ -151,25 +162,44 @@ def _fill(cut: _Cut, container: InputContainer, stream: AudioStream, start_s: Fr
 
 
 def _decoded(
-    container: InputContainer, stream: AudioStream, after: Fraction | None, url: str
+    container: InputContainer, stream: AudioStream, after: Fraction | None, url: str, access: Access
 ) -> Iterator[AudioFrame]:
     """Decoded frames; packets that end before the second ``after`` of the stream are passed over unread."""
+    until = time.monotonic() + access.limits.decode_seconds
     for packet in container.demux(stream):
+        if time.monotonic() > until:
+            raise MediaError(
+                f"{redacted(url)} must be decoded within {access.limits.decode_seconds:g} s "
+                "(inputs.decode_seconds of the config), got more than that; cut out what is needed"
+            )
         if packet.is_corrupt:
-            raise MediaError(f"{url} must be whole, got damaged data in its sound; copy it anew")
+            raise MediaError(f"{redacted(url)} must be whole, got damaged data in its sound; copy it anew")
         if after is not None and packet.pts is not None and packet.duration:
             if (packet.pts + packet.duration) * packet.time_base < after:
                 continue
         yield from (frame for frame in packet.decode() if frame.samples)
 
 
-def _audio_stream(container: InputContainer, url: str) -> AudioStream:
+def _audio_stream(container: InputContainer, url: str, access: Access) -> AudioStream:
     if not container.streams.audio:
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream at all"
-        raise MediaError(f"{url} must have an audio stream, got {kinds}; name a file with sound")
+        raise MediaError(f"{redacted(url)} must have an audio stream, got {kinds}; name a file with sound")
     stream = container.streams.audio[0]
     if stream.codec_context is None or not stream.rate or not stream.channels:
-        raise MediaError(f"{url} must hold sound that can be decoded, got an unknown or empty audio codec")
+        raise MediaError(
+            f"{redacted(url)} must hold sound that can be decoded, got an unknown or empty audio codec"
+        )
+    limits, seconds = access.limits, _seconds(container, stream)
+    if stream.channels > limits.max_audio_channels:
+        raise MediaError(
+            f"{redacted(url)} must have at most {limits.max_audio_channels} channels of sound "
+            f"(inputs.max_audio_channels of the config), got {stream.channels}"
+        )
+    if seconds is not None and seconds > limits.max_audio_seconds:
+        raise MediaError(
+            f"{redacted(url)} must last at most {limits.max_audio_seconds:g} s (inputs.max_audio_seconds of "
+            f"the config), got {seconds:.0f} s; cut out what is needed"
+        )
     return stream
 
 

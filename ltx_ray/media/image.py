@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from ltx_ray.errors import MediaError, RetryableError
+from ltx_ray.media.access import TRUSTED, Access
 from ltx_ray.media.source import open_bytes
+from ltx_ray.redact import redacted
 
+# Pictures as people have them. Others start programs of their own (EPS) or read further files.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA", "ICO", "MPO")
 # What PIL's readers let through on broken files.
 _BROKEN = (
     OSError,
@@ -30,23 +34,23 @@ _BROKEN = (
 _QUARTER_TURNS = (5, 6, 7, 8)
 
 
-def probe_image(url: str) -> tuple[int, int]:
+def probe_image(url: str, access: Access = TRUSTED) -> tuple[int, int]:
     """``(width, height)`` in pixels of an image as it is seen, that is after its EXIF orientation.
 
     Reads the header and PIL's checksums, not the pixels.
     Raises MediaError where the file is missing, no image, broken, or too large to be safe.
     """
-    data = _read(url)
-    with _opened(data, url) as image:
+    data = _read(url, access)
+    with _opened(data, url, access) as image:
         image.verify()
     # verify() leaves an image unusable.
-    with _opened(data, url) as image:
+    with _opened(data, url, access) as image:
         width, height = image.size
         turned = image.getexif().get(ExifTags.Base.Orientation) in _QUARTER_TURNS
         return (height, width) if turned else (width, height)
 
 
-def read_image(url: str, width: int, height: int) -> NDArray[np.uint8]:
+def read_image(url: str, width: int, height: int, access: Access = TRUSTED) -> NDArray[np.uint8]:
     """An image as uint8 RGB ``[height, width, 3]``.
 
     It is turned upright (EXIF), laid over black where it is transparent, scaled (Lanczos) to cover
@@ -55,8 +59,8 @@ def read_image(url: str, width: int, height: int) -> NDArray[np.uint8]:
     """
     if width < 1 or height < 1:
         raise MediaError(f"an image must be read at a size of at least 1x1 pixels, got {width}x{height}")
-    with _opened(_read(url), url) as image:
-        return fit_image(image, width, height, url)
+    with _opened(_read(url, access), url, access) as image:
+        return fit_image(image, width, height, redacted(url))
 
 
 def fit_image(image: Image.Image, width: int, height: int, name: str = "the image") -> NDArray[np.uint8]:
@@ -92,25 +96,26 @@ def _rgb(image: Image.Image, url: str) -> Image.Image:
     return over_black.convert("RGB")
 
 
-def _read(url: str) -> bytes:
-    with closing(open_bytes(url)) as file:
+def _read(url: str, access: Access) -> bytes:
+    with closing(open_bytes(url, access.of_images())) as file:
         try:
             return file.read()
         except OSError as error:
-            raise RetryableError(f"reading {url} failed: {error}; the store may answer next time") from error
+            text = f"reading {redacted(url)} failed: {error}; the store may answer next time"
+            raise RetryableError(text) from error
 
 
 @contextmanager
-def _opened(data: bytes, url: str) -> Iterator[Image.Image]:
+def _opened(data: bytes, url: str, access: Access) -> Iterator[Image.Image]:
     """The image in ``data``; whatever PIL trips over, also while it is used, is a MediaError."""
+    limit = access.limits.max_image_pixels
+    url = redacted(url)
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            # PIL only warns from here on up to twice as many; a warning stops nobody.
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit is not None and image.width * image.height > limit:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height > limit:
                 raise MediaError(
-                    f"{url} must have at most {limit} pixels, got {image.width}x{image.height} "
-                    "(a decompression bomb?); scale it down"
+                    f"{url} must have at most {limit:,} pixels (inputs.max_image_pixels of the config), got "
+                    f"{image.width}x{image.height} (a decompression bomb?); scale it down"
                 )
             yield image
     except MediaError:

@@ -33,6 +33,10 @@ class Frontier:
         """Whether the video is there."""
         return FINISH in self._done
 
+    def task(self, key: TaskKey) -> Task:
+        """The task that ``key`` names."""
+        return self._tasks[key]
+
     def needs(self, key: TaskKey) -> tuple[Need, ...]:
         """What ``key`` is made of."""
         return self._tasks[key].needs

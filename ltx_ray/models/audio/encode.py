@@ -2,6 +2,7 @@
 
 import torch
 
+from ltx_ray.media.access import TRUSTED, Access
 from ltx_ray.media.audio import read_audio
 from ltx_ray.models.audio.alignment import AudioTrack
 from ltx_ray.models.audio.audio_encoder import AudioEncoder
@@ -11,7 +12,9 @@ _MARGIN = 25
 
 
 @torch.no_grad()
-def encode_shot_audio(encoder: AudioEncoder, url: str, start_s: float, seconds: float) -> AudioTrack:
+def encode_shot_audio(
+    encoder: AudioEncoder, url: str, start_s: float, seconds: float, access: Access = TRUSTED
+) -> AudioTrack:
     """The sound of ``url`` from ``start_s`` on, for a video of ``seconds``, as a track at batch 1 on the CPU.
 
     What the file holds around the cut is encoded too, so that the video's first and last frames hear it;
@@ -20,7 +23,8 @@ def encode_shot_audio(encoder: AudioEncoder, url: str, start_s: float, seconds: 
     rate, margin = encoder.sample_rate, _MARGIN * encoder.samples_per_token
     before = min(margin, round(start_s * rate))  # samples that the file has before the video
     read_from = start_s - before / rate
-    sound = torch.from_numpy(read_audio(url, max(read_from, 0.0), seconds + (before + margin) / rate, rate))
+    length = seconds + (before + margin) / rate
+    sound = torch.from_numpy(read_audio(url, max(read_from, 0.0), length, rate, access))
     silence = sound.new_zeros(sound.shape[0], margin - before)
     tokens = encoder(torch.cat([silence, sound], dim=1))
     return AudioTrack(

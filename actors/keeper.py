@@ -1,0 +1,50 @@
+"""Keeps a coordinator's lease on OUT while it runs, and brings it what people ask of the run."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+
+from actors.progress import Progress
+from ltx_ray.errors import LeaseLostError, StorageError
+from ltx_ray.ledger.control import Request, asked
+from ltx_ray.ledger.lease import BEAT_S, DEAD_AFTER_S, Lease
+from ltx_ray.storage import Store
+
+
+class Keeper:
+    """Renews the lease, with the run's progress, from a thread: a slow store stops nobody."""
+
+    def __init__(self, store: Store, lease: Lease) -> None:
+        self._store, self._lease = store, lease
+
+    async def keep(
+        self, progress: Callable[[], Progress], obey: Callable[[Request], Awaitable[None]]
+    ) -> None:
+        """Renew, and ``obey`` what is asked, until cancelled; a request's file goes once it was obeyed.
+
+        Raises LeaseLostError where another driver has taken over, StorageError where the lease could not be
+        renewed for so long that one might.
+        """
+        clock = asyncio.get_running_loop().time
+        renewed = clock()
+        while True:
+            try:
+                await asyncio.to_thread(self._lease.renew, asdict(progress()))
+                renewed = clock()
+                for name, request in await asyncio.to_thread(asked, self._store):
+                    await obey(request)
+                    await asyncio.to_thread(self._store.delete, name)
+            except LeaseLostError:
+                raise
+            except StorageError:
+                if clock() - renewed > DEAD_AFTER_S - 2 * BEAT_S:
+                    raise
+            await asyncio.sleep(BEAT_S)
+
+    def check(self) -> None:
+        """Raise LeaseLostError where another driver has taken over: nothing may be deleted any more."""
+        self._lease.check()
+
+    async def end(self, progress: Progress) -> None:
+        """Let the next driver begin at once."""
+        await asyncio.to_thread(lambda: self._lease.renew(asdict(progress), ended=True))

@@ -1,0 +1,73 @@
+"""The command ``ltx-ray render``. Heavy imports come after the arguments are parsed."""
+
+import json
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.options import Config, Exit, InputRoots, Json, Manifest, Settings, absolute, leave, with_roots
+
+if TYPE_CHECKING:
+    from jobs.render import RenderRequest
+
+
+def render(
+    manifest: Manifest,
+    output: Annotated[str, typer.Option("--output", "-o", help="Output folder; path or fsspec URL.")],
+    model: Annotated[str | None, typer.Option(help="tiny, a folder, or a hub id (@revision).")] = None,
+    config: Config = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="local (default), auto, HOST:6379, or in-process (no Ray)."),
+    ] = None,
+    denoisers: Annotated[int | None, typer.Option(min=1, help="Most denoisers at a time.")] = None,
+    decoders: Annotated[int | None, typer.Option(min=1, help="Most tile decoders at a time.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Render at most so many rows.")] = None,
+    max_failures: Annotated[
+        int | None, typer.Option(min=1, help="Stop when so many shots have failed.")
+    ] = None,
+    input_roots: InputRoots = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Render every row of MANIFEST; give the same command again to go on after anything."""
+    from jobs.render import RenderRequest
+    from ltx_ray.config import RenderConfig
+
+    options = {
+        "model.name": model,
+        "pools.denoisers": denoisers,
+        "pools.decoders": decoders,
+        "limits.max_failures": max_failures,
+    }
+    overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
+    request = RenderRequest(
+        manifest=absolute(manifest),
+        out=absolute(output),
+        config=with_roots(RenderConfig.load(config, (*(settings or ()), *overrides)), input_roots),
+        # In a Ray job, and where the user has named a cluster, that cluster is meant.
+        address=address or ("auto" if os.environ.get("RAY_ADDRESS") else "local"),
+        limit=limit,
+    )
+    run_and_tell(request, as_json)
+
+
+def run_and_tell(request: "RenderRequest", as_json: bool) -> None:
+    """Render, show how it goes and how it ended, and leave with the exit code that says so."""
+    from rich.console import Console
+
+    from jobs.display import Display, summary_table
+    from jobs.render import render as run
+
+    with Display(Console(stderr=True)) as display:
+        summary = run(request, display)
+    if as_json:
+        typer.echo(json.dumps({"output": request.out, **asdict(summary)}, indent=2))
+    else:
+        Console().print(summary_table(summary, request.out))
+    progress = summary.progress
+    if summary.interrupted:
+        leave(Exit.CTRL_C if summary.by_ctrl_c else Exit.INTERRUPTED)
+    leave(Exit.SOME_FAILED if progress.failed or progress.rejected or progress.cancelled else Exit.DONE)
