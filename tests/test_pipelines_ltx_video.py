@@ -140,8 +140,8 @@ def test_a_model_with_gates_at_zero_hears_nothing(stock: LTXPipeline) -> None:
 
 def test_open_gates_let_the_sound_into_the_video(hearing: LTXVideoPipeline) -> None:
     silent, one, other = (made(hearing, audio_latents=heard) for heard in (None, HEARD, HEARD.flip(1)))
-    assert np.abs(one - silent).mean() > 0.002
-    assert np.abs(one - other).mean() > 0.002
+    assert np.abs(one - silent).mean() > 5e-4
+    assert np.abs(one - other).mean() > 5e-4
 
 
 def test_a_track_says_when_its_sound_begins(hearing: LTXVideoPipeline) -> None:

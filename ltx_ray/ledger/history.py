@@ -45,8 +45,7 @@ class History:
             case ArtefactRecord():
                 self.artefacts.setdefault(record.shot_id, {})[record.key] = record
             case ShotResult():
-                if record.status is not Status.REJECTED:  # the next call may take the row again, and its work
-                    self.artefacts.pop(record.id, None)
+                self.artefacts.pop(record.id, None)
                 self.revived.discard(record.id)
                 self.cancelled.discard(record.id)
                 self._append(record.id, record.fingerprint, record.generation, record.status)
@@ -117,9 +116,8 @@ class History:
 
     @property
     def has_failures(self) -> bool:
-        """Whether any shot has failed, or was rejected, and is not wanted anew: their work is kept."""
-        counts = self.counts()
-        return counts[Status.FAILED] + counts[Status.REJECTED] > 0
+        """Whether any shot has failed and is not wanted anew: its work is kept."""
+        return self.counts()[Status.FAILED] > 0
 
     def counts(self) -> dict[Status, int]:
         """How many shots ended in each way."""

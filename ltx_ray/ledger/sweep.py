@@ -18,8 +18,7 @@ _VIDEO = re.compile(r".+-\d+\.\d+\.mp4")
 def sweep_work(store: Store, shard: str, history: History, *, keep_ended: bool) -> int:
     """Delete the files under work/<shard> that nobody can ask for again; how many they were.
 
-    Kept is what records of unfinished shots name, and the work of failed and rejected shots, which go on with
-    it when they are wanted again.
+    Kept is what records of unfinished shots name, and the work of failed shots, with which a retry goes on.
     ``keep_ended``: that of all ended shots is kept (``limits.keep_work``).
     """
 
@@ -28,7 +27,7 @@ def sweep_work(store: Store, shard: str, history: History, *, keep_ended: bool) 
         if shot_id in history.artefacts:
             return name in (record.artefact.name for record in history.artefacts[shot_id].values())
         status = history.status(shot_id)
-        return status in (Status.FAILED, Status.REJECTED) or (keep_ended and status is not None)
+        return status is Status.FAILED or (keep_ended and status is not None)
 
     folder = f"work/{shard}"
     found = [name for name in store.list(folder) if not is_kept(name)]
