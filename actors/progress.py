@@ -40,6 +40,11 @@ class Progress:
     stages: dict[str, StageProgress] = field(default_factory=dict)
     message: str = ""  # the last thing that went wrong
 
+    @property
+    def ended(self) -> int:
+        """Rows that need no more work, however they ended."""
+        return self.done + self.failed + self.rejected + self.cancelled
+
     @classmethod
     def none(cls) -> "Progress":
         """Of a run that has not begun."""

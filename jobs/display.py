@@ -50,11 +50,10 @@ def live_view(progress: Progress | None) -> Group:
     """The live table."""
     if progress is None:
         return Group(Text("reading the manifest and starting ...", style="dim"))
-    ended = progress.done + progress.failed + progress.rejected + progress.cancelled
     head = Table.grid(padding=(0, 2))
     head.add_row(
-        ProgressBar(total=max(progress.total, 1), completed=ended, width=32),
-        f"{ended}/{progress.total} shots",
+        ProgressBar(total=max(progress.total, 1), completed=progress.ended, width=32),
+        f"{progress.ended}/{progress.total} shots",
         Text(f"{progress.done} done", style="green"),
         f"{progress.running} running",
         Text(f"{progress.failed} failed", style="red" if progress.failed else "dim"),
@@ -85,11 +84,10 @@ def stage_cells(stage: StageProgress, elapsed: float) -> list[str]:
 
 def line(progress: Progress) -> str:
     """One line for logs."""
-    ended = progress.done + progress.failed + progress.rejected + progress.cancelled
     rate = progress.frames / progress.elapsed if progress.elapsed else 0.0
     queues = ", ".join(f"{name} {s.running}+{s.queued}" for name, s in progress.stages.items())
     return (
-        f"{ended}/{progress.total} shots ({progress.done} done, {progress.failed} failed, "
+        f"{progress.ended}/{progress.total} shots ({progress.done} done, {progress.failed} failed, "
         f"{progress.rejected} rejected, {progress.running} running), {rate:.1f} frames/s, "
         f"ETA {clock(progress.eta)}, running+queued: {queues}"
     )

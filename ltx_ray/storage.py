@@ -114,8 +114,11 @@ class Store:
         return [name for name in self._found(folder) if not name.endswith(_TEMPORARY)]
 
     def unfinished(self, folder: str) -> builtins.list[str]:
-        """Names of files below ``folder`` that are being written, or were when a writer died."""
-        return [name for name in self._found(folder) if name.endswith(_TEMPORARY)]
+        """Names of files below ``folder`` that are being written, or were when a writer died. Object stores,
+        where a put is whole by itself, have none and are not asked."""
+        return (
+            [] if not self.is_local else [name for name in self._found(folder) if name.endswith(_TEMPORARY)]
+        )
 
     def _found(self, folder: str) -> builtins.list[str]:
         with _storage_errors("list", self.path(folder)):
