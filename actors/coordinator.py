@@ -15,7 +15,9 @@ from actors.admission import DecodeQueue, Priority
 from actors.deadline import Deadlines
 from actors.intake import Intake, Skipped
 from actors.keeper import Keeper
-from actors.pool import Pool, PoolBrokenError
+from actors.node_care import Draining, NodeCare
+from actors.nodes import Nodes
+from actors.pool import Pool, Terms
 from actors.progress import Progress, Summary, Tally
 from actors.publisher import Publisher
 from actors.rejection import rejection, row_error
@@ -23,6 +25,7 @@ from actors.retry import Verdict, judge
 from actors.shot_run import ShotRun
 from actors.steering import Steering
 from actors.work import Done, Failure
+from actors.worker import PoolBrokenError
 from ltx_ray.errors import (
     BadResultError,
     InputLostError,
@@ -55,6 +58,8 @@ class Coordinator:
         history: History,
         publisher: Publisher,
         keeper: Keeper | None = None,  # None: nobody else can write to this OUT
+        nodes: Nodes | None = None,  # those of the pools; None: all on one
+        draining: Draining | None = None,  # None: no node is ever drained
         *,
         total: int,  # rows
         cost: Callable[[int], float],  # of a row, by its number
@@ -81,12 +86,14 @@ class Coordinator:
         self._stopping = self._exhausted = self._is_warm = False
         self._steering = Steering(pools, ledger, history.cancelled)
         self._deadlines = Deadlines(spec.config)
+        self._care = NodeCare(nodes or Nodes(), draining, self._tally.say)
         self._fatal: LtxRayError | None = None
 
     async def run(self) -> Summary:
         """Render everything. Raises what makes going on pointless; all that is committed stays."""
         self._tally.begin(asyncio.get_running_loop().time())
-        keeping = asyncio.create_task(self._keep(self._keeper)) if self._keeper else None
+        keeping = [asyncio.create_task(self._keep(self._keeper))] if self._keeper else []
+        keeping += [asyncio.create_task(self._care.watch())]
         keeps_work = self._spec.config.limits.keep_work
         try:
             await self._publisher.sweep(self._shard, self._intake.history, keep_ended=keeps_work)
@@ -104,9 +111,9 @@ class Coordinator:
             try:
                 await self._shut_down()
             finally:
-                if keeping is not None:
-                    keeping.cancel()
-                    await asyncio.wait({keeping})
+                for each in keeping:
+                    each.cancel()
+                await asyncio.wait(keeping)
         if self._fatal:
             raise self._fatal
         if self._keeper is not None:
@@ -143,6 +150,7 @@ class Coordinator:
             running=len(self._active),
             decoded_bytes=self._decodes.in_flight,
             paused=self._steering.paused,
+            quarantined=self._care.quarantined,
         )
 
     async def _keep(self, keeper: Keeper) -> None:
@@ -211,17 +219,19 @@ class Coordinator:
         return (-active.shot.priority, not is_long, active.sequence, task.key.index, task.key.tile)
 
     def _submit(self, priority: Priority, active: ShotRun, task: Task) -> None:
-        stage = task.key.stage
-        seconds = self._deadlines.of(stage, task.cost)
-        future = self._pools[stage].submit(active.job(task), active.inputs(task), priority, seconds)
+        stage, job = task.key.stage, active.job(task)
+        terms = Terms(
+            seconds=self._deadlines.of(stage, task.cost),
+            alone=active.tries[task.key].alone,
+            shunned=self._care.shunned(active.place(task.key)),
+        )
+        future = self._pools[stage].submit(job, active.inputs(task), priority, terms)
         active.pending.add(future)
         future.add_done_callback(active.pending.discard)
 
         async def perform() -> None:
             try:
                 done = await future
-            except WorkerLostError as error:
-                done = Done(outcome=Failure.of(error))
             except PoolBrokenError as error:
                 self._fatal = self._fatal or error
                 self.stop()
@@ -249,7 +259,7 @@ class Coordinator:
             if active.closed:
                 continue
             if isinstance(done.outcome, Failure):
-                self._fail(active, task, done.outcome)
+                self._fail(active, task, done.outcome, done.worker_node)
                 continue
             record = None
             if done.outcome.artefact is not None:
@@ -261,20 +271,24 @@ class Coordinator:
                 continue
             active.complete(receipt, done, record)
             self._deadlines.learn(receipt.key.stage, active.cost_of(receipt.key), receipt.seconds)
+            self._care.succeeded(done.worker_node, active.place(receipt.key))
             self._tally.count(receipt)
             if receipt.key.stage is Stage.ASSEMBLE:
                 self._decodes.release(active.shot.id, receipt.key.index)
             if active.frontier.finished:
                 self._end(active, active.result(self._spec, Status.DONE))
 
-    def _fail(self, active: ShotRun, task: Task, failure: Failure) -> None:
-        self._tally.message = f"{active.shot.id} {task.key}: {failure.message}"
+    def _fail(self, active: ShotRun, task: Task, failure: Failure, node: str) -> None:
+        self._tally.say(f"{active.shot.id} {task.key}: {failure.message}")
         verdict = judge(failure, active.tries[task.key], self._spec.config.limits)
         if verdict is Verdict.STOP:
             self._fatal = self._fatal or StorageError(failure.message)
             self._stopping = True
         elif verdict is Verdict.RETRY:
             self._tally.retries += 1
+            if failure.kind != InputLostError.kind:
+                lost = failure.kind == WorkerLostError.kind
+                self._care.failed(node, active.place(task.key), lost=lost)
             if failure.kind == InputLostError.kind:
                 active.lose(task, failure.lost)
             elif failure.kind == BadResultError.kind and task.key.stage is Stage.ASSEMBLE:
@@ -286,6 +300,8 @@ class Coordinator:
             )
         else:
             text = failure.traceback or failure.message
+            if active.tries[task.key].alone:
+                text = f"{text.rstrip()}\n{failure.needed} (alone on its node)"
             self._end(active, active.result(self._spec, Status.FAILED, failure.kind, text))
 
     def _cancel(self, active: ShotRun) -> None:
@@ -302,6 +318,7 @@ class Coordinator:
                 )
                 self.stop()
         self._decodes.drop(active)
+        self._care.forget(active.shot.id)
         self._tally.spend(self._cost(active.shot.row))
         active.close()
         del self._active[active.shot.id]

@@ -1,15 +1,15 @@
 """Sets a coordinator up from what the command line asked, in whichever process it is to live."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
 from actors.coordinator import Coordinator
 from actors.keeper import Keeper
-from actors.pool import Pool
+from actors.nodes import Nodes
 from actors.progress import Progress, Summary
 from actors.publisher import Publisher
+from actors.site import Site
 from ltx_ray.ledger.control import forget
 from ltx_ray.ledger.lease import Lease, read_lease, wait_for_lease
 from ltx_ray.ledger.ledger import Ledger
@@ -19,7 +19,6 @@ from ltx_ray.storage import Store
 from ltx_ray.types import Stage
 
 COMMAND_FILE = "command.json"
-PoolFactory = Callable[[RunSpec, dict[Stage, int]], dict[Stage, Pool]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +37,9 @@ class RenderJob:
 class Host:
     """Holds one coordinator. A plain class; under Ray it is an async actor."""
 
-    def __init__(self, job: RenderJob, make_pools: PoolFactory) -> None:
+    def __init__(self, job: RenderJob, site: Site) -> None:
         self._job = job
-        self._make_pools = make_pools
+        self._site = site
         self._coordinator: Coordinator | None = None
         self._stopped = False
 
@@ -80,14 +79,17 @@ class Host:
         store.write(COMMAND_FILE, job.command)
         if before is None or before.owner != job.owner:
             forget(store)
+        nodes = Nodes()
         return Coordinator(
             job.run,
             islice(rows, job.limit),
-            self._make_pools(job.run, job.sizes),
+            self._site.pools(job.run, job.sizes, nodes),
             ledger,
             history,
             Publisher(job.run.out),
             Keeper(store, lease),
+            nodes,
+            self._site.draining,
             total=total,
             cost=index.cost,
             total_cost=index.total_cost,

@@ -1,10 +1,11 @@
 """In-process workers: each is a thread with an actor of its own. No Ray; the single-process path."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from actors.nodes import Nodes
 from actors.pool import Pool
 from actors.registry import actor_class
 from actors.work import Done, StageActor
@@ -15,6 +16,8 @@ from ltx_ray.types import Job, Stage
 
 class LocalWorker:
     """An actor that lives in one thread of this process."""
+
+    node = ""
 
     def __init__(self, threads: ThreadPoolExecutor, actor: StageActor) -> None:
         self._threads = threads
@@ -38,7 +41,7 @@ class LocalLauncher:
         self._stage = stage
         self._run = run
 
-    async def launch(self) -> LocalWorker:
+    async def launch(self, avoided: Collection[str] = ()) -> LocalWorker:
         """A thread, and an actor made in it (torch keeps its number of threads per thread)."""
         threads = ThreadPoolExecutor(1, thread_name_prefix=f"ltx-ray-{self._stage}")
         loop = asyncio.get_running_loop()
@@ -51,6 +54,13 @@ class LocalLauncher:
             return actor_class(self._stage)(self._run)
 
 
-def local_pools(run: RunSpec, sizes: dict[Stage, int]) -> dict[Stage, Pool]:
-    """A pool of threads for each stage; ``sizes`` says how many at most."""
-    return {stage: Pool(stage, LocalLauncher(stage, run), sizes[stage]) for stage in Stage}
+class LocalSite:
+    """This process."""
+
+    def pools(self, run: RunSpec, sizes: dict[Stage, int], nodes: Nodes) -> dict[Stage, Pool]:
+        """A pool of threads for each stage; ``sizes`` says how many at most."""
+        return {stage: Pool(stage, LocalLauncher(stage, run), sizes[stage], nodes) for stage in Stage}
+
+    async def draining(self) -> Collection[str]:
+        """Nothing drains it."""
+        return ()

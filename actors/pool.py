@@ -2,44 +2,25 @@
 
 The same pool serves Ray actors, threads of this process and simulated workers; they differ in the
 ``Launcher`` that makes a worker. A worker has one job at a time. A worker that is lost leaves the pool,
-its job fails with WorkerLostError, and a new worker is launched when there is work for it.
+its job fails as lost, and a new worker is launched when there is work for it. Workers on closed
+nodes, and those whose memory has grown, are let go after the job that they have.
 """
 
 import asyncio
 import heapq
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
+from actors.nodes import Nodes
+from actors.recycling import Recycling
 from actors.work import OUT_OF_MEMORY, Done, Failure
-from ltx_ray.errors import LtxRayError, TaskHungError, WorkerLostError
+from actors.worker import Launcher, PoolBrokenError, Worker
+from ltx_ray.errors import TaskHungError, WorkerLostError
 from ltx_ray.types import Job, Stage
 
 _MAX_LOST_LAUNCHES = 5  # workers in a row that vanish before they are ready
-
-
-class Worker(Protocol):
-    """One actor of a stage, wherever it runs."""
-
-    async def call(self, job: Job, inputs: Sequence[Any]) -> Done:
-        """Do ``job``. Raises WorkerLostError where the actor went away meanwhile."""
-
-    def close(self) -> None:
-        """Let the actor go; a call that it is in returns or raises once it has gone. May be called twice."""
-
-
-class Launcher(Protocol):
-    """Makes workers of one stage."""
-
-    async def launch(self) -> Worker:
-        """A worker that is ready. Raises what its start raised, WorkerLostError if it vanished."""
-
-
-class PoolBrokenError(LtxRayError):
-    """No worker of a stage can be made; nothing of that stage can ever be done."""
-
-    kind = "pool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +35,40 @@ class PoolState:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """How a job wants to be run."""
+
+    seconds: float | None = None  # after which its worker counts as hung
+    alone: bool = False  # with nothing else on its node
+    shunned: frozenset[str] = frozenset()  # nodes on which it failed: it waits for another, if there is one
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Asked:
     """A job as it waits."""
 
     job: Job
     inputs: Sequence[Any]
-    seconds: float | None
+    terms: Terms
 
 
 class Pool:
     """The workers of one stage. ``submit`` may be called from the event loop's thread only."""
 
-    def __init__(self, stage: Stage, launcher: Launcher, most: int) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        launcher: Launcher,
+        most: int,
+        nodes: Nodes | None = None,  # of all pools of the run
+        recycling: Recycling | None = None,
+    ) -> None:
         self.stage = stage
         self._launcher = launcher
         self._most = most
+        self._nodes = nodes or Nodes()
+        self._nodes.listen(self._nodes_changed)
+        self._recycling = recycling or Recycling()
         self._queue: list[tuple[tuple[float, ...], int, _Asked, asyncio.Future[Done]]] = []
         self._count = itertools.count()
         self._idle: list[Worker] = []
@@ -81,17 +81,22 @@ class Pool:
         self._paused = False
 
     def submit(
-        self, job: Job, inputs: Sequence[Any], priority: tuple[float, ...], seconds: float | None = None
+        self, job: Job, inputs: Sequence[Any], priority: tuple[float, ...], terms: Terms = Terms()
     ) -> asyncio.Future[Done]:
         """Queue ``job``; lower ``priority`` goes first, then first come, first served.
 
-        A worker that takes longer than ``seconds`` for it is replaced, and the job fails with TaskHungError.
+        A worker that takes longer than ``terms.seconds`` for it is replaced, and the job fails with
+        TaskHungError. What wants a node for itself goes before all else: nothing more begins there meanwhile.
         """
         future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
         if self._broken:
             future.set_exception(self._broken)
             return future
-        heapq.heappush(self._queue, (priority, next(self._count), _Asked(job, inputs, seconds), future))
+        rank, asked = priority, _Asked(job, inputs, terms)
+        if terms.alone:
+            rank = (float("-inf"), *priority)
+            future.add_done_callback(lambda ended: self._nodes.drop(asked))
+        heapq.heappush(self._queue, (rank, next(self._count), asked, future))
         self._pump()
         return future
 
@@ -140,18 +145,45 @@ class Pool:
     def _pump(self) -> None:
         if self._paused:
             return
+        waiting = []  # for their nodes
         while self._queue and (self._idle or self._queue[0][-1].cancelled()):
-            _, _, asked, future = heapq.heappop(self._queue)
+            entry = heapq.heappop(self._queue)
+            *_, asked, future = entry
             if future.cancelled():
                 continue
-            worker = self._idle.pop()
-            self._busy.add(worker)
-            serving = self._keep(self._serve(worker, asked, future))
-            self._serving.add(serving)
-            serving.add_done_callback(self._serving.discard)
-        alive = len(self._busy) + len(self._idle) + self._launching
+            worker = self._worker_for(asked)
+            if worker is not None:
+                self._begin(worker, asked, future)
+                continue
+            waiting.append(entry)
+            if not (asked.terms.alone or asked.terms.shunned):
+                break  # what takes any worker did not get one: nothing after it does
+        for entry in waiting:
+            heapq.heappush(self._queue, entry)
+        staying = sum(worker.node not in self._nodes.closed for worker in self._busy)
+        alive = staying + len(self._idle) + self._launching
         for _ in range(min(len(self._queue) - self._launching, self._most - alive)):
             self._start()
+
+    def _worker_for(self, asked: _Asked) -> Worker | None:
+        if asked.terms.alone:
+            return self._nodes.alone(asked, self._idle, self._busy)
+        return self._nodes.open(self._idle, self._busy, asked.terms.shunned)
+
+    def _begin(self, worker: Worker, asked: _Asked, future: asyncio.Future[Done]) -> None:
+        self._idle.remove(worker)
+        self._busy.add(worker)
+        self._nodes.begin(worker.node)
+        serving = self._keep(self._serve(worker, asked, future))
+        self._serving.add(serving)
+        serving.add_done_callback(self._serving.discard)
+
+    def _nodes_changed(self) -> None:
+        for worker in [each for each in self._idle if each.node in self._nodes.closed]:
+            self._idle.remove(worker)
+            worker.close()
+        if self._most:
+            self._pump()
 
     def _start(self) -> None:
         self._launching += 1
@@ -165,7 +197,7 @@ class Pool:
 
     async def _launch(self) -> None:
         try:
-            worker = await self._launcher.launch()
+            worker = await self._launcher.launch(self._nodes.closed)
         except WorkerLostError as error:
             self._lost_launches += 1
             if self._lost_launches >= _MAX_LOST_LAUNCHES:
@@ -177,40 +209,41 @@ class Pool:
             self._idle.append(worker)
         finally:
             self._launching -= 1
-        self._pump()
+        self._nodes_changed()  # its node may have been closed meanwhile
 
-    async def _serve(self, worker: Worker, asked: "_Asked", future: asyncio.Future[Done]) -> None:
+    async def _serve(self, worker: Worker, asked: _Asked, future: asyncio.Future[Done]) -> None:
         try:
-            async with asyncio.timeout(asked.seconds):
+            async with asyncio.timeout(asked.terms.seconds) as limit:
                 done = await worker.call(asked.job, asked.inputs)
-        except TimeoutError:
-            self._dismiss(worker)
-            if not future.done():
-                error = TaskHungError(
-                    f"{asked.job.task.key} should take less than {asked.seconds:.0f} s, but did not end"
-                )
-                future.set_result(Done(outcome=Failure.of(error)))
-        except WorkerLostError as error:
-            self._dismiss(worker)
-            if not future.done():
-                future.set_exception(error)
-        except Exception as error:  # a failed job is a result: a worker that raises is in no known state
-            self._dismiss(worker)
-            if not future.done():
-                future.set_result(Done(outcome=Failure.of(error)))
+        except Exception as raised:  # a failed job is a result: a worker that raises is in no known state
+            self._end(worker, asked, dismiss=True)
+            error = self._hung(asked) if limit.expired() else raised
+            self._answer(future, worker, Done(outcome=Failure.of(error)))
         else:
-            if isinstance(done.outcome, Failure) and done.outcome.kind == OUT_OF_MEMORY:
-                self._dismiss(worker)  # what it holds on to by now may be what the next one lacks
-            else:
-                self._busy.discard(worker)
-                self._idle.append(worker)
-            if not future.done():
-                future.set_result(done)
+            # What a worker that ran out of memory holds on to by now may be what the next one lacks.
+            ran_out = isinstance(done.outcome, Failure) and done.outcome.kind == OUT_OF_MEMORY
+            self._end(worker, asked, dismiss=ran_out or self._recycling.is_due(worker, done))
+            self._answer(future, worker, done)
         self._pump()
 
-    def _dismiss(self, worker: Worker) -> None:
+    def _hung(self, asked: _Asked) -> Exception:
+        return TaskHungError(
+            f"{asked.job.task.key} should take less than {asked.terms.seconds:.0f} s, but did not end"
+        )
+
+    def _answer(self, future: asyncio.Future[Done], worker: Worker, done: Done) -> None:
+        if not future.done():
+            future.set_result(replace(done, worker_node=worker.node))
+
+    def _end(self, worker: Worker, asked: _Asked, *, dismiss: bool) -> None:
+        """``worker`` has its job no more."""
         self._busy.discard(worker)
-        worker.close()
+        if dismiss or worker.node in self._nodes.closed:
+            self._recycling.forget(worker)
+            worker.close()
+        else:
+            self._idle.append(worker)
+        self._nodes.end(worker.node, asked)
 
     def _break(self, error: Exception) -> None:
         self._broken = PoolBrokenError(f"no worker for stage {self.stage} could be started: {error}")

@@ -39,6 +39,7 @@ class Progress:
     paused: bool = False
     stages: dict[str, StageProgress] = field(default_factory=dict)
     message: str = ""  # the last thing that went wrong
+    quarantined: tuple[str, ...] = ()  # nodes that get no more work
 
     @property
     def ended(self) -> int:
@@ -80,7 +81,7 @@ class Tally:
 
     def __init__(self, total: int, total_cost: float) -> None:
         self.retries = 0
-        self.message = ""
+        self._message = ""
         self.cost_left = total_cost
         self._total = total
         self._ended = dict.fromkeys(Status, 0)
@@ -96,6 +97,10 @@ class Tally:
     def has_failures(self) -> bool:
         """Whether any shot has failed, now or before."""
         return self._ended[Status.FAILED] > 0
+
+    def say(self, message: str) -> None:
+        """Something went wrong; the last such thing is shown."""
+        self._message = message
 
     def begin(self, now: float) -> None:
         """The run begins at ``now`` of the event loop's clock."""
@@ -136,6 +141,7 @@ class Tally:
         running: int,
         decoded_bytes: int,
         paused: bool = False,
+        quarantined: tuple[str, ...] = (),
     ) -> Progress:
         """All of it at ``now``."""
         elapsed = 0.0 if self._began is None else now - self._began
@@ -164,7 +170,8 @@ class Tally:
                 )
                 for stage, state in pools.items()
             },
-            message=self.message,
+            message=self._message,
+            quarantined=quarantined,
         )
 
     def summary(self, progress: Progress, *, interrupted: bool) -> Summary:

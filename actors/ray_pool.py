@@ -3,22 +3,28 @@
 Ray retries nothing itself (``max_restarts=0``, ``max_task_retries=0``): the coordinator decides.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+import ray._private.state
 from ray.exceptions import ObjectLostError, OwnerDiedError, RayActorError, RayTaskError
 
 from actors.host import Host, RenderJob
+from actors.nodes import Nodes
 from actors.pool import Pool
 from actors.progress import Progress, Summary
+from actors.recycling import Recycling
 from actors.registry import actor_class, class_name
 from actors.work import PARTS, Done, Failure
 from ltx_ray.errors import InputLostError, LtxRayError, WorkerLostError
 from ltx_ray.run import RunSpec
 from ltx_ray.types import Job, Stage
+
+_NODE_LABEL = "ray.io/node-id"  # Ray labels every node so
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,9 @@ class _Shell:
         self._actor = actor_class(stage)(run)
 
     def ready(self) -> str:
-        return self._actor.ready()
+        """The node on which the actor is, once it is made."""
+        self._actor.ready()
+        return str(ray.get_runtime_context().get_node_id())
 
     def run(self, job: Job, *inputs: Any) -> tuple[Any, ...]:
         return self._actor.run(job, *inputs)
@@ -50,9 +58,10 @@ def _shell(stage: Stage) -> type[_Shell]:
 class RayWorker:
     """A Ray actor of one stage."""
 
-    def __init__(self, stage: Stage, actor: Any) -> None:
+    def __init__(self, stage: Stage, actor: Any, node: str) -> None:
         self._stage = stage
         self._actor = actor
+        self.node = node
 
     async def call(self, job: Job, inputs: Sequence[Any]) -> Done:
         """Run ``job`` on the actor. Inputs that are object refs are resolved on the actor's node."""
@@ -84,18 +93,20 @@ class RayLauncher:
         self._run = run
         self._share = share
 
-    async def launch(self) -> RayWorker:
-        """An actor whose parts are loaded."""
-        options = {
+    async def launch(self, avoided: Collection[str] = ()) -> RayWorker:
+        """An actor whose parts are loaded. Ray itself puts none on a node that is drained."""
+        options: dict[str, Any] = {
             "num_cpus": self._share.cpus,
             "num_gpus": self._share.gpus,
             "max_restarts": 0,
             "max_task_retries": 0,
         }
+        if avoided:
+            options["label_selector"] = {_NODE_LABEL: f"!in({','.join(sorted(avoided))})"}
         shell: Any = ray.remote(_shell(self._stage))
         actor = shell.options(**options).remote(self._stage, self._run)
         try:
-            await actor.ready.remote()
+            node = await actor.ready.remote()
         except RayActorError as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, RayTaskError):  # its constructor raised: another try would raise again
@@ -103,24 +114,35 @@ class RayLauncher:
             if "The actor died because of an error raised in its creation task" in str(error):
                 raise RuntimeError(str(error)) from error
             raise WorkerLostError(f"a {self._stage} actor was lost at its start: {error}") from error
-        return RayWorker(self._stage, actor)
+        return RayWorker(self._stage, actor, node)
 
 
 @dataclass(frozen=True, slots=True)
-class RayPools:
-    """Makes the pools of Ray actors; what each actor takes of a node stands here."""
+class RaySite:
+    """A Ray cluster; what each actor takes of a node stands here."""
 
     cpus: dict[Stage, float]
     gpus: dict[Stage, float]
 
-    def __call__(self, run: RunSpec, sizes: dict[Stage, int]) -> dict[Stage, Pool]:
-        """A pool for each stage; ``sizes`` says how many actors at most."""
+    def pools(self, run: RunSpec, sizes: dict[Stage, int], nodes: Nodes) -> dict[Stage, Pool]:
+        """A pool of Ray actors for each stage; ``sizes`` says how many actors at most."""
+        growth = run.config.limits.max_actor_growth
         return {
             stage: Pool(
-                stage, RayLauncher(stage, run, Share(self.cpus[stage], self.gpus[stage])), sizes[stage]
+                stage,
+                RayLauncher(stage, run, Share(self.cpus[stage], self.gpus[stage])),
+                sizes[stage],
+                nodes,
+                Recycling(growth),
             )
             for stage in Stage
         }
+
+    async def draining(self) -> Collection[str]:
+        """Nodes that the cluster wants back: preempted, or idle and no more needed."""
+        # As Ray Train asks for it: there is no public way yet.
+        found: Collection[str] = await asyncio.to_thread(ray._private.state.state.get_draining_nodes)
+        return found
 
 
 class RemoteHost:
@@ -128,9 +150,9 @@ class RemoteHost:
 
     CPUS = 0.1  # it only decides
 
-    def __init__(self, job: RenderJob, pools: RayPools) -> None:
+    def __init__(self, job: RenderJob, site: RaySite) -> None:
         options = {"num_cpus": self.CPUS, "max_restarts": 0, "max_task_retries": 0}
-        self._actor: Any = ray.remote(Host).options(**options).remote(job, pools)
+        self._actor: Any = ray.remote(Host).options(**options).remote(job, site)
 
     async def run(self) -> Summary:
         """Render. Raises WorkerLostError where the coordinator's process went away."""

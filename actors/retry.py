@@ -24,6 +24,7 @@ class Tries:
     attempts: int = 0
     failures: int = 0  # its own
     losses: int = 0  # of actors, nodes and payloads
+    alone: bool = False  # the next one has its node for itself
 
 
 # Errors of the row itself, found when its files are opened; every other user's error fails the shot.
@@ -37,7 +38,8 @@ def judge(failure: Failure, tries: Tries, limits: LimitsConfig) -> Verdict:
 
     A lost actor or payload says little about the shot, so it may happen ``max_worker_losses`` times; what the
     task raised itself counts against ``max_attempts``. A bad result is tried once more, and so is what ran
-    out of memory, by a fresh actor. Storage that goes on failing is not the shot's fault.
+    out of memory, by a fresh actor that has its node for itself. Storage that goes on failing is not the
+    shot's fault.
     """
     if failure.kind in (WorkerLostError.kind, InputLostError.kind):
         tries.losses += 1
@@ -45,6 +47,7 @@ def judge(failure: Failure, tries: Tries, limits: LimitsConfig) -> Verdict:
     if not failure.retryable:
         return Verdict.REJECT if failure.kind in _REJECTED else Verdict.FAIL
     tries.failures += 1
+    tries.alone = tries.alone or failure.kind == OUT_OF_MEMORY
     if tries.failures < min(limits.max_attempts, _TRIES.get(failure.kind, limits.max_attempts)):
         return Verdict.RETRY
     return Verdict.STOP if failure.kind == StorageError.kind else Verdict.FAIL

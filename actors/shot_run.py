@@ -81,6 +81,10 @@ class ShotRun:
         """Whether all that ``task`` needs is still there."""
         return all(self._has(need) for need in task.needs)
 
+    def place(self, key: TaskKey) -> tuple[str, str]:
+        """Names a task among those of all shots."""
+        return self.shot.id, str(key)
+
     def job(self, task: Task) -> Job:
         """``task`` as the next attempt of it."""
         tries = self.tries.setdefault(task.key, Tries())

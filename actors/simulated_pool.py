@@ -6,10 +6,11 @@ next timer. Nothing else may wait for the outside world then, so ledger and publ
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from actors.nodes import Nodes
 from actors.pool import Pool
 from actors.work import PARTS, Done, Failure
 from ltx_ray.errors import WorkerLostError
@@ -33,9 +34,10 @@ FateOf = Callable[[Job], Fate]
 class SimulatedWorker:
     """A worker that sleeps."""
 
-    def __init__(self, stage: Stage, fate_of: FateOf) -> None:
+    def __init__(self, stage: Stage, fate_of: FateOf, node: str = "") -> None:
         self._stage = stage
         self._fate_of = fate_of
+        self.node = node
 
     async def call(self, job: Job, inputs: Sequence[Any]) -> Done:
         """Sleep as long as the job's fate says, and end as it says."""
@@ -53,6 +55,7 @@ class SimulatedWorker:
             seconds=fate.seconds,
             cpu_seconds=fate.seconds,
             peak_bytes=0,
+            held_bytes=0,
             node="simulated",
             device="simulated",
             pid=0,
@@ -72,7 +75,7 @@ class SimulatedLauncher:
         self._fate_of = fate_of
         self._start_seconds = start_seconds
 
-    async def launch(self) -> SimulatedWorker:
+    async def launch(self, avoided: Collection[str] = ()) -> SimulatedWorker:
         """A worker, after the time that its start takes."""
         await asyncio.sleep(self._start_seconds)
         return SimulatedWorker(self._stage, self._fate_of)
@@ -82,8 +85,10 @@ def simulated_pools(
     sizes: dict[Stage, int], fate_of: FateOf, start_seconds: float = 0.0
 ) -> dict[Stage, Pool]:
     """A pool of simulated workers for each stage."""
+    nodes = Nodes()
     return {
-        stage: Pool(stage, SimulatedLauncher(stage, fate_of, start_seconds), sizes[stage]) for stage in Stage
+        stage: Pool(stage, SimulatedLauncher(stage, fate_of, start_seconds), sizes[stage], nodes)
+        for stage in Stage
     }
 
 

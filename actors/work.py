@@ -8,8 +8,10 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import psutil
 
 from ltx_ray.errors import InputLostError, LtxRayError
 from ltx_ray.redact import redacted
@@ -31,6 +33,12 @@ class Failure:
     traceback: str
     retryable: bool
     lost: tuple[str, ...] = ()  # names of durable inputs that could not be read
+    peak_bytes: int = 0  # that the actor has ever held, where that is of interest
+
+    @property
+    def needed(self) -> str:
+        """What there was of memory, in words."""
+        return f"the actor held up to {self.peak_bytes / 2**30:.1f} GiB when its memory ran out"
 
     @classmethod
     def of(cls, error: Exception) -> "Failure":
@@ -52,6 +60,7 @@ class Done:
 
     outcome: Receipt | Failure
     parts: tuple[Any, ...] = ()
+    worker_node: str = ""  # Worker.node of the one that did it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +96,10 @@ class StageActor(ABC):
         try:
             made = self.work(job, inputs)
         except Exception as error:  # the coordinator decides what a failure means
-            return (Failure.of(error), *[None] * PARTS[job.task.key.stage])
+            failure = Failure.of(error)
+            if failure.kind == OUT_OF_MEMORY:
+                failure = replace(failure, peak_bytes=self._peak_bytes())
+            return (failure, *[None] * PARTS[job.task.key.stage])
         receipt = Receipt(
             shot_id=job.shot.id,
             key=job.task.key,
@@ -95,6 +107,7 @@ class StageActor(ABC):
             seconds=time.perf_counter() - wall,
             cpu_seconds=time.process_time() - cpu,
             peak_bytes=self._peak_bytes(),
+            held_bytes=psutil.Process().memory_info().rss,
             node=self._node,
             device=self.device_name,
             pid=os.getpid(),

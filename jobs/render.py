@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 from actors.host import COMMAND_FILE, Host, RenderJob
-from actors.local_pool import local_pools
+from actors.local_pool import LocalSite
 from actors.progress import Progress, Summary
 from cluster.placement import Placement, place
 from ltx_ray.config import RenderConfig
@@ -81,13 +81,13 @@ def render(request: RenderRequest, watcher: Watcher) -> Summary:
     if request.address == IN_PROCESS:
         device = _device(request.config, _local_gpus())
         job = _job(request, _place(request.config, device, float(_local_gpus())), device)
-        return asyncio.run(_watch(lambda: Host(job, local_pools), watcher))
+        return asyncio.run(_watch(lambda: Host(job, LocalSite()), watcher))
     return _render_on_ray(request, watcher)
 
 
 def _render_on_ray(request: RenderRequest, watcher: Watcher) -> Summary:
     # Only here: --help, and --address in-process, need no Ray.
-    from actors.ray_pool import RayPools, RemoteHost
+    from actors.ray_pool import RaySite, RemoteHost
     from cluster.connect import connected
 
     wanted = _place(request.config, "cpu", 0.0).total_cpus + RemoteHost.CPUS
@@ -96,7 +96,7 @@ def _render_on_ray(request: RenderRequest, watcher: Watcher) -> Summary:
         threads, pools = request.config.device.threads, request.config.pools
         placement = place(resources.cpus, resources.gpus, device, threads, pools)
         job = _job(request, placement, device)
-        return asyncio.run(_watch(lambda: RemoteHost(job, RayPools(placement.cpus, placement.gpus)), watcher))
+        return asyncio.run(_watch(lambda: RemoteHost(job, RaySite(placement.cpus, placement.gpus)), watcher))
 
 
 def _job(request: RenderRequest, placement: Placement, device: str) -> RenderJob:

@@ -170,6 +170,8 @@ class LimitsConfig(_Section):
     max_failures: int | None = Field(None, ge=1)  # shots that fail before the run is stopped; None: no limit
     task_seconds: float = Field(7200, gt=0)  # a task that takes longer is hung
     least_task_seconds: float = Field(300, gt=0)  # what is learnt from other tasks never says less
+    # Bytes by which an actor's memory may grow, once it is warm, before it is replaced; None: by any.
+    max_actor_growth: int | None = Field(4 * 1024**3, ge=2**20)
     check_pictures: bool = True  # a segment that is black or frozen throughout is made again, then failed
     max_pixels: int = Field(8192 * 8192, ge=1)  # width x height
     max_frames: int = Field(100_000, ge=1)

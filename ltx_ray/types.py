@@ -234,6 +234,7 @@ class Receipt:
     seconds: float  # wall seconds of the work itself
     cpu_seconds: float  # processor seconds of the work itself
     peak_bytes: int  # peak memory: of the device on a GPU, else of the process
+    held_bytes: int  # resident memory of the process once the work was done
     node: str
     device: str  # "cpu", or the GPU's name
     pid: int

@@ -13,7 +13,7 @@ import json
 import random
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,11 +24,13 @@ from fragile_store import FragileFileSystem, PowerLossError
 
 from actors.admission import decoded_bytes
 from actors.coordinator import Coordinator
-from actors.pool import Pool, Worker
+from actors.nodes import Nodes
+from actors.pool import Pool
 from actors.progress import Summary
 from actors.publisher import Publisher
 from actors.simulated_pool import Fate, SimulatedWorker, run_virtually
 from actors.work import PARTS, Done, Failure
+from actors.worker import Worker
 from ltx_ray.config import RenderConfig
 from ltx_ray.errors import WorkerLostError
 from ltx_ray.ledger.ledger import Ledger
@@ -47,6 +49,8 @@ CONFIG = RenderConfig.model_validate(
         "pools": {"max_decoded_bytes": 2**20},
     }
 )
+# Kinds of failure, where they are not called as the odds are.
+_KINDS = {"failure": "bad_result", "memory": "out_of_memory", "fatal": "model", "rejected": "media"}
 Rows = Iterator[Shot | RowError]
 Through = Callable[[Rows], Rows]
 _numbers = itertools.count()
@@ -68,6 +72,7 @@ class Odds:
     loss: float = 0.0  # the worker goes away
     launch_loss: float = 0.0  # a worker goes away before it is ready
     failure: float = 0.0  # retryable, the task's own
+    memory: float = 0.0  # retryable, once it has its node for itself
     storage: float = 0.0  # retryable, the store's
     fatal: float = 0.0  # not retryable
     rejected: float = 0.0  # the row's media is broken
@@ -102,6 +107,8 @@ class World:
     odds: Odds
     seed: int
     start_seconds: float = 0.0
+    places: tuple[str, ...] = ("",)  # nodes, on which workers are launched in turn
+    bad: frozenset[str] = frozenset()  # of them: every task fails there
     coordinator: Coordinator | None = None
     driver: asyncio.Task[Summary] | None = None
     cut: Cut | None = None
@@ -241,7 +248,7 @@ class World:
 
     # -- what becomes of an attempt ------------------------------------------------------------------
 
-    def fate(self, job: Job, inputs: Sequence[Any]) -> Fate:
+    def fate(self, job: Job, inputs: Sequence[Any], node: str) -> Fate:
         """What becomes of ``job``: drawn from the seed, the task, and how often it was tried."""
         place = job.shot.id, job.task.key
         self.attempts[place] += 1
@@ -257,21 +264,24 @@ class World:
             return self._failed(job, seconds, "input_lost", lost=tuple(gone))
         if any(isinstance(i, Handle) and luck.random() < self.odds.payload_loss for i in inputs):
             return self._failed(job, seconds, "input_lost")
+        if node in self.bad:
+            return self._failed(job, seconds, "failure")
         if luck.random() < self.odds.loss:
             self._remember(job, "lost")
             return Fate(seconds=seconds, lost=True)
-        for kind in ("failure", "storage", "fatal", "rejected"):
+        for kind in ("failure", "memory", "storage", "fatal", "rejected"):
             if luck.random() < getattr(self.odds, kind):
                 return self._failed(job, seconds, kind)
         return Fate(seconds=seconds)
 
     def _failed(self, job: Job, seconds: float, what: str, lost: tuple[str, ...] = ()) -> Fate:
-        kind = {"failure": "bad_result", "fatal": "model", "rejected": "media"}.get(what, what)
-        retryable = what in ("failure", "storage", "input_lost")
+        retryable = what in ("failure", "memory", "storage", "input_lost")
         self._remember(job, what)
         return Fate(
             seconds=seconds,
-            failure=Failure(kind=kind, message=what, traceback=what, retryable=retryable, lost=lost),
+            failure=Failure(
+                kind=_KINDS.get(what, what), message=what, traceback=what, retryable=retryable, lost=lost
+            ),
         )
 
     def _remember(self, job: Job, what: str) -> None:
@@ -306,9 +316,10 @@ class World:
 class WatchedWorker:
     """A simulated worker that tells the world when it begins and ends."""
 
-    def __init__(self, stage: Stage, world: World) -> None:
+    def __init__(self, stage: Stage, world: World, node: str) -> None:
         self._world = world
         self._stage = stage
+        self.node = node
 
     async def call(self, job: Job, inputs: Sequence[Any]) -> Done:
         """As SimulatedWorker.call."""
@@ -318,7 +329,7 @@ class WatchedWorker:
             self._world.broken.append("".join(traceback.format_exception(error)))
             raise
         self._world.count_call()
-        fate = self._world.fate(job, inputs)
+        fate = self._world.fate(job, inputs, self.node)
         done: Done | None = None
         try:
             done = await SimulatedWorker(self._stage, lambda _: fate).call(job, inputs)
@@ -338,13 +349,15 @@ class WatchedLauncher:
         self._stage = stage
         self._world = world
         self._luck = random.Random(f"{world.seed}/{stage}")
+        self._launched = itertools.count()
 
-    async def launch(self) -> Worker:
+    async def launch(self, avoided: Collection[str] = ()) -> Worker:
         """A worker, after the time that its start takes, or none."""
         await asyncio.sleep(self._world.start_seconds)
         if self._luck.random() < self._world.odds.launch_loss:
             raise WorkerLostError("simulated loss at the start")
-        return WatchedWorker(self._stage, self._world)
+        places = [place for place in self._world.places if place not in avoided]
+        return WatchedWorker(self._stage, self._world, places[next(self._launched) % len(places)])
 
 
 def write_manifest(path: Any, rows: Sequence[Row]) -> None:
@@ -398,7 +411,8 @@ async def _call(
 ) -> Summary:
     index = index_manifest(manifest, world.spec.config)
     ledger, history = Ledger.open(Store(world.spec.out), inline=True)
-    pools = {stage: Pool(stage, WatchedLauncher(stage, world), sizes[stage]) for stage in Stage}
+    nodes = Nodes()
+    pools = {stage: Pool(stage, WatchedLauncher(stage, world), sizes[stage], nodes) for stage in Stage}
     world.coordinator = Coordinator(
         world.spec,
         through(shots(manifest, world.spec.config, index)),
@@ -406,6 +420,7 @@ async def _call(
         ledger,
         history,
         Publisher(world.spec.out, inline=True),
+        nodes=nodes,
         total=index.num_rows,
         cost=index.cost,
         total_cost=index.total_cost,

@@ -47,7 +47,14 @@ def encode(active: ShotRun, slab: int) -> None:
     artefact = Artefact(name=f"segment-{slab}", sha256="0", bytes=1)
     values: dict[str, Any] = {"attempt": 1, "seconds": 1.0, "node": "n", "device": "d"}
     receipt = Receipt(
-        shot_id=active.shot.id, key=key, cpu_seconds=1.0, peak_bytes=1, pid=1, artefact=artefact, **values
+        shot_id=active.shot.id,
+        key=key,
+        cpu_seconds=1.0,
+        peak_bytes=1,
+        held_bytes=1,
+        pid=1,
+        artefact=artefact,
+        **values,
     )
     active.complete(receipt, Done(outcome=receipt), ArtefactRecord.of(receipt, "f", 1))
 

@@ -25,9 +25,9 @@ from simulated_farm import (
     write_manifest,
 )
 
-from actors.pool import PoolBrokenError
 from actors.progress import Summary
 from actors.simulated_pool import Fate
+from actors.worker import PoolBrokenError
 from ltx_ray.config import RenderConfig
 from ltx_ray.errors import ManifestError, StorageError
 from ltx_ray.run import RunSpec
@@ -67,6 +67,7 @@ odds = st.builds(
     loss=often,
     launch_loss=rare,
     failure=often,
+    memory=rare,
     storage=rare,
     fatal=st.sampled_from([0.0, 0.0, 0.01]),
     rejected=st.sampled_from([0.0, 0.0, 0.01]),
@@ -94,6 +95,7 @@ cuts = st.lists(
     seed=st.integers(0, 2**32),
     max_active=st.integers(1, 4),
     start_seconds=st.sampled_from([0.0, 5.0]),
+    places=st.sampled_from([("",), ("a", "b"), ("a", "b", "c")]),
 )
 def test_never_out_of_order_each_row_ends_once_and_nothing_is_left_whatever_fails(
     spec: RunSpec,
@@ -105,11 +107,12 @@ def test_never_out_of_order_each_row_ends_once_and_nothing_is_left_whatever_fail
     seed: int,
     max_active: int,
     start_seconds: float,
+    places: tuple[str, ...],
 ) -> None:
     FragileFileSystem.empty()
     manifest = tmp_path / "shots.jsonl"
     write_manifest(manifest, rows)
-    world = World(replace(spec, out=fresh_url()), odds, seed, start_seconds)
+    world = World(replace(spec, out=fresh_url()), odds, seed, start_seconds, places)
     summary = render_to_the_end(world, str(manifest), sizes, max_active, cuts)
     check_every_row_ended_once(world, rows, summary)
 
@@ -171,7 +174,7 @@ def check_end(world: World, row: Row, results: list[ShotResult]) -> None:
         assert [chunk.index for chunk in last.chunks] == list(range(row.chunks))
         assert sum(chunk.num_frames for chunk in last.chunks) == last.num_frames
     elif last.status is Status.FAILED:
-        assert seen & {"fatal", "failure", "lost", "input_lost"}
+        assert seen & {"fatal", "failure", "memory", "lost", "input_lost"}
         assert last.error
     else:
         assert last.status is Status.REJECTED
@@ -359,7 +362,7 @@ def test_storage_that_goes_on_failing_ends_the_run_and_fails_no_shot(farm: MakeF
 
 def test_a_shot_that_fails_takes_its_waiting_tasks_with_it(farm: MakeFarm) -> None:
     class OneBadTile(World):
-        def fate(self, job: Job, inputs: Sequence[Any]) -> Fate:
+        def fate(self, job: Job, inputs: Sequence[Any], node: str) -> Fate:
             if job.task.key == TaskKey(Stage.DECODE, 0, 0) and job.shot.id == "s0":
                 return self._failed(job, 0.0, "fatal")
             return Fate(seconds=1.0)
@@ -373,7 +376,7 @@ def test_a_shot_that_fails_takes_its_waiting_tasks_with_it(farm: MakeFarm) -> No
 
 def test_tasks_of_a_shot_that_fail_at_the_same_moment_end_it_once(farm: MakeFarm) -> None:
     class AllTilesBad(World):
-        def fate(self, job: Job, inputs: Sequence[Any]) -> Fate:
+        def fate(self, job: Job, inputs: Sequence[Any], node: str) -> Fate:
             is_tile = job.task.key.stage is Stage.DECODE
             return self._failed(job, 1.0, "fatal") if is_tile else Fate(seconds=1.0)
 

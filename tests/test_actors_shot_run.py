@@ -40,7 +40,7 @@ def run_of(plan: ShotPlan, records: dict[TaskKey, ArtefactRecord] | None = None,
 def receipt_of(job: Job, seconds: float = 1.0) -> Receipt:
     """``job`` ended well."""
     artefact = Artefact(name=job.output, sha256="ab", bytes=9) if job.output else None
-    values: dict[str, Any] = {"cpu_seconds": seconds, "peak_bytes": 1, "pid": 1}
+    values: dict[str, Any] = {"cpu_seconds": seconds, "peak_bytes": 1, "held_bytes": 1, "pid": 1}
     return Receipt(
         shot_id=job.shot.id,
         key=job.task.key,

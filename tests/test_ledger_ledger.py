@@ -136,6 +136,7 @@ def test_a_receipt_becomes_the_record_that_commits_it() -> None:
         seconds=1.5,
         cpu_seconds=1.0,
         peak_bytes=10,
+        held_bytes=5,
         node="n",
         device="d",
         pid=1,

@@ -29,8 +29,8 @@ from ltx_ray.training.windows import (
 )
 
 _TIMESTEPS = 1000  # LTX transformers are trained on timesteps of 0..1000
-# Logit-normal sigmas, shifted to the noisy side, where motion and sound are decided; some are uniform.
-_MEAN, _STD, _UNIFORM = 0.5, 1.1, 0.15
+# Logit-normal sigmas, shifted to the noisy side, where motion, shape and sound are decided; some are uniform.
+_MEAN, _STD, _UNIFORM = 0.8, 1.1, 0.15
 
 Trained = Literal["transformer", "audio-adapter", "both"]
 Preview = Callable[[Any, AudioAdapter | None, Path], dict[str, float]]

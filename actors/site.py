@@ -1,0 +1,19 @@
+"""Where the workers of a run live: one process, or a Ray cluster."""
+
+from collections.abc import Collection
+from typing import Protocol
+
+from actors.nodes import Nodes
+from actors.pool import Pool
+from ltx_ray.run import RunSpec
+from ltx_ray.types import Stage
+
+
+class Site(Protocol):
+    """Made where the command was given, used where the coordinator lives: it travels by pickle."""
+
+    def pools(self, run: RunSpec, sizes: dict[Stage, int], nodes: Nodes) -> dict[Stage, Pool]:
+        """A pool for each stage over the same ``nodes``; ``sizes`` says how many actors at most."""
+
+    async def draining(self) -> Collection[str]:
+        """Nodes that will soon be gone: ``Worker.node`` of what lives there."""
