@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := out/demo
 TINY := out/tiny
 
-.PHONY: help demo test check format test-slow bench train-tiny clean
+.PHONY: help demo test check format test-slow chaos bench train-tiny clean
 
 help:
 	@echo "make demo       install, render examples/shots.jsonl into $(DEMO), check the videos"
@@ -14,6 +14,7 @@ help:
 	@echo "make check      install, static checks"
 	@echo "make format     let ruff format and mend the code"
 	@echo "make test-slow  install, the tests that take minutes"
+	@echo "make chaos      install, faults at every moment: an hour"
 	@echo "make bench      install, measure against plain diffusers"
 	@echo "make train-tiny install, train the built-in checkpoint anew into $(TINY) (hours)"
 	@echo "make clean      remove the environment, caches and $(DEMO)"
@@ -39,6 +40,9 @@ format: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+chaos: $(INSTALLED)
+	$(BIN)/python -m pytest -m chaos
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/tiles.py

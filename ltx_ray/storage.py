@@ -63,7 +63,10 @@ class Store:
                 self._fs.pipe_file(self.path(name), data)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write ``name`` durably if it does not exist; False, and nothing changed, if it does."""
+        """Write ``name`` durably if it does not exist; False, and nothing changed, if it does.
+
+        Where an object store has just these bytes there already, they count as written now.
+        """
         with _storage_errors("create", self.path(name)):
             return self._create_local(name, data) if self.is_local else self._create_remote(name, data)
 
@@ -183,7 +186,8 @@ class Store:
             with self._fs.open(self.path(name), "xb") as file:
                 file.write(data)
         except FileExistsError:
-            return False
+            # The answer to a first try may have been lost, and the put tried again: then it is ours.
+            return bytes(self._fs.cat_file(self.path(name))) == data
         return True
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 import wave
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,10 @@ def command(manifest: Path, out: Path, *options: str, settings: Iterable[str] = 
     return [sys.executable, "-m", "jobs.cli", "render", str(manifest), "-o", str(out), *options, *sets]
 
 
-def start(words: list[str]) -> "subprocess.Popen[str]":
-    """The command in a process of its own."""
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+def start(words: list[str], environment: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+    """The command in a process of its own; ``environment``: variables that it has besides."""
+    inherited = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    environment = {**inherited, **(environment or {})}
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 

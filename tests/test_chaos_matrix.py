@@ -1,0 +1,114 @@
+"""The kill matrix: whoever ends at whatever moment, the same videos come out, and nothing else is left.
+
+A slice of it is part of `make test`; all of it is `make chaos`.
+"""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faulty_runs import POOLS, ROWS, SETTINGS, Moment, Scene, ended_by_hand
+from ray_cluster import SHARES, Cluster, cluster
+from runs import command, finish, start, video_hashes, wait_until, write_manifest
+
+ACTORS = ("Conditioner", "Denoiser", "TileDecoder", "Assembler")
+MOMENTS = ("before", "in", "after", "reported")
+# Of each kind of loss one moment, different ones.
+QUICK = {("Denoiser", "in"), ("Coordinator", "after"), ("driver", "reported"), ("drained", "in")}
+GRACE_SECONDS = 60
+
+
+def cells(*who: str) -> list[object]:
+    """(who, when) for pytest; those that are not quick are left to `make chaos`."""
+    return [
+        pytest.param(name, when, marks=() if (name, when) in QUICK else pytest.mark.chaos)
+        for name in who
+        for when in MOMENTS
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Hashes of the videos of one process without Ray."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    manifest = write_manifest(folder / "shots.jsonl", ROWS)
+    words = command(manifest, folder / "out", "--address", "in-process", settings=SETTINGS)
+    finish(start(words))
+    return video_hashes(folder / "out")
+
+
+@pytest.fixture
+def scene(tmp_path: Path, undisturbed: dict[str, str]) -> Scene:
+    return Scene(tmp_path, undisturbed, tmp_path / "fault.json")
+
+
+@pytest.mark.parametrize(("who", "when"), cells(*ACTORS))
+def test_an_actor_is_killed(scene: Scene, who: str, when: str) -> None:
+    finish(scene.start(Moment(who, when)))
+    scene.check()
+
+
+@pytest.mark.parametrize(("who", "when"), cells("Coordinator"))
+def test_the_coordinator_is_killed(scene: Scene, who: str, when: str) -> None:
+    finish(scene.start(Moment(who, when, count=1 if when == "before" else 2)))
+    scene.check()
+
+
+@pytest.mark.parametrize(("who", "when"), cells("driver"))
+def test_the_driver_is_killed_and_the_same_command_given_again(scene: Scene, who: str, when: str) -> None:
+    moment = Moment("Coordinator", when, how="hold", count=1 if when == "before" else 2)
+    run = scene.start(moment)
+    scene.happened(run)
+    ended_by_hand(run)
+    finish(scene.start(moment))
+    scene.check()
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    fault = tmp_path_factory.mktemp("nodes") / "fault.json"
+    with cluster(fault) as made:
+        yield made
+
+
+@pytest.fixture
+def scattered(tmp_path: Path, undisturbed: dict[str, str], nodes: Cluster) -> Scene:
+    """A scene on two nodes."""
+    nodes.top_up(2)
+    return Scene(tmp_path, undisturbed, nodes.fault)
+
+
+def begun_on_nodes(scene: Scene, nodes: Cluster, when: str) -> "tuple[subprocess.Popen[str], str]":
+    """A run that is held at a moment of a denoiser, and the node where that denoiser is."""
+    moment = Moment("Denoiser", when, how="hold")
+    run = scene.start(moment, "--address", nodes.address, "--set", SHARES, "--set", "pools.assemblers=1")
+    return run, scene.happened(run)["node"]
+
+
+@pytest.mark.parametrize(("who", "when"), cells("node"))
+def test_a_node_is_gone(scattered: Scene, nodes: Cluster, who: str, when: str) -> None:
+    run, node = begun_on_nodes(scattered, nodes, when)
+    nodes.remove(node)
+    scattered.let_go()
+    finish(run)
+    scattered.check(cluster=nodes.is_part)
+
+
+@pytest.mark.parametrize(("who", "when"), cells("drained"))
+def test_a_node_is_drained_and_handed_over_in_time(
+    scattered: Scene, nodes: Cluster, who: str, when: str
+) -> None:
+    run, node = begun_on_nodes(scattered, nodes, when)
+    nodes.drain(node, GRACE_SECONDS)
+    scattered.let_go()
+    # While the run goes on elsewhere, nothing of it stays where it soon would be lost.
+    wait_until(lambda: not nodes.actors_on(node), run)
+    finish(run)
+    scattered.check(cluster=nodes.is_part)
+    nodes.remove(node)
+
+
+def test_the_matrix_is_as_large_as_promised() -> None:
+    assert len(cells(*ACTORS, "Coordinator", "driver", "node", "drained")) == 32
+    assert set(POOLS) > {"--denoisers", "--decoders"}
