@@ -39,7 +39,10 @@ class Assembler(StageActor):
                 seen.check(slab)
             artefact = Artefact(name=job.output, sha256=sha256_file(path), bytes=path.stat().st_size)
             self._store.put(path, job.output)
-        return Made(artefact=artefact, facts={"num_frames": slab.num_frames})
+        facts: dict[str, Any] = {"num_frames": slab.num_frames}
+        if job.adapted:
+            facts["adapted"] = list(job.adapted)
+        return Made(artefact=artefact, facts=facts)
 
 
 class _Seen:

@@ -12,6 +12,7 @@ from ltx_ray.errors import MediaError
 from ltx_ray.media.access import Access
 from ltx_ray.media.audio import probe_audio
 from ltx_ray.media.image import read_image
+from ltx_ray.media.source import of_column
 from ltx_ray.models.audio.alignment import AudioTrack
 from ltx_ray.models.audio.audio_encoder import AudioEncoder
 from ltx_ray.models.audio.encode import encode_shot_audio
@@ -76,7 +77,8 @@ class Conditioner(TorchActor):
         if self._vae is None:
             self._vae = self.checkpoint.load_vae(self.dtype, self.device)
         budget = self._run.config.decoding.tile_bytes
-        image = read_image(shot.image, width, height, self._run.access)
+        with of_column("image"):
+            image = read_image(shot.image, width, height, self._run.access)
         return encode_image(self._vae, image, budget).cpu()
 
     def _audio(self, shot: Shot) -> AudioTrack | None:
@@ -87,15 +89,18 @@ class Conditioner(TorchActor):
         if self._audio_encoder is None:
             # On the CPU in float32: it is small, and a GPU would round its convolutions to TF32.
             self._audio_encoder = AudioAdapter.from_pretrained(adapter, self._run.adapter_hash).encoder
-        return encode_shot_audio(
-            self._audio_encoder, shot.audio, shot.audio_start_s, shot.seconds, self._run.access
-        )
+        with of_column("audio"):
+            return encode_shot_audio(
+                self._audio_encoder, shot.audio, shot.audio_start_s, shot.seconds, self._run.access
+            )
 
 
 def check_audio(url: str, start_s: float, access: Access) -> None:
     """Raises MediaError where there is no sound at ``start_s`` of the file."""
-    facts = probe_audio(url, access)
+    with of_column("audio"):
+        facts = probe_audio(url, access)
     if facts.seconds is not None and start_s >= facts.seconds:
         raise MediaError(
-            f"audio_start_s must lie within the {facts.seconds:.3f} seconds of {redacted(url)}, got {start_s}"
+            f"audio_start_s: must lie within the {facts.seconds:.3f} seconds of {redacted(url)}, "
+            f"got {start_s}"
         )

@@ -9,9 +9,10 @@ It imports neither ray nor torch, and asks the event loop for the time, so that 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from actors.admission import DecodeQueue, Priority
+from actors.books import Books
 from actors.deadline import Deadlines
 from actors.intake import Intake, Skipped
 from actors.keeper import Keeper
@@ -22,19 +23,21 @@ from actors.progress import Progress, Summary, Tally
 from actors.publisher import Publisher
 from actors.rejection import rejection, row_error
 from actors.retry import Verdict, judge
+from actors.shot_log import ShotLog
 from actors.shot_run import ShotRun
 from actors.steering import Steering
-from actors.work import Done, Failure
+from actors.work import OUT_OF_MEMORY, Done, Failure
 from actors.worker import PoolBrokenError
 from ltx_ray.errors import (
     BadResultError,
+    BudgetSpentError,
     InputLostError,
     LtxRayError,
     RunHopelessError,
     StorageError,
     WorkerLostError,
 )
-from ltx_ray.ledger.control import Request
+from ltx_ray.ledger.control import Request, Standing
 from ltx_ray.ledger.history import History
 from ltx_ray.ledger.ledger import Ledger
 from ltx_ray.ledger.records import ArtefactRecord
@@ -60,6 +63,8 @@ class Coordinator:
         keeper: Keeper | None = None,  # None: nobody else can write to this OUT
         nodes: Nodes | None = None,  # those of the pools; None: all on one
         draining: Draining | None = None,  # None: no node is ever drained
+        standing: Standing | None = None,  # what was asked of a coordinator before this one
+        gpu_shares: Mapping[Stage, float] | None = None,  # of one task
         *,
         total: int,  # rows
         cost: Callable[[int], float],  # of a row, by its number
@@ -69,22 +74,19 @@ class Coordinator:
     ) -> None:
         self._spec = spec
         self._pools = pools
-        self._ledger = ledger
         self._intake = Intake(spec, rows, history, cost, epoch=ledger.epoch, shard=shard)
-        self._publisher = publisher
         self._keeper = keeper
         self._cost = cost
         self._max_active = max_active
-        self._shard = shard
         self._active: dict[str, ShotRun] = {}
         self._decodes = DecodeQueue(spec.config.pools.max_decoded_bytes)
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()  # None: only look up
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._ended: list[ShotResult] = []  # results that the next commit carries
-        self._tally = Tally(total, total_cost)
+        self._tally = Tally(total, total_cost, gpu_shares or {})
+        self._books = Books(ledger, publisher, keeper, self._tally, spec.config.limits, shard)
         self._failed = 0  # shots, in this call
         self._stopping = self._exhausted = self._is_warm = False
-        self._steering = Steering(pools, ledger, history.cancelled)
+        self._steering = Steering(pools, ledger, history.cancelled, standing or Standing())
         self._deadlines = Deadlines(spec.config)
         self._care = NodeCare(nodes or Nodes(), draining, self._tally.say)
         self._fatal: LtxRayError | None = None
@@ -94,14 +96,13 @@ class Coordinator:
         self._tally.begin(asyncio.get_running_loop().time())
         keeping = [asyncio.create_task(self._keep(self._keeper))] if self._keeper else []
         keeping += [asyncio.create_task(self._care.watch())]
-        keeps_work = self._spec.config.limits.keep_work
         try:
-            await self._publisher.sweep(self._shard, self._intake.history, keep_ended=keeps_work)
+            await self._books.begin(self._intake.history)
             while not self._stopping:
                 self._admit()
                 self._warm_up()
                 self._dispatch()
-                await self._commit([])
+                await self._books.commit()
                 if self._is_complete:
                     break
                 await self._settle(await self._next_events())
@@ -176,7 +177,7 @@ class Coordinator:
                 case Skipped(status, cost):
                     self._tally.skip(status, cost)
                 case ShotResult() as result:
-                    self._ended.append(result)
+                    self._books.end(result, ShotLog())
                 case ShotRun() as active:
                     self._begin(active)
         self._events.put_nowait(None)  # there may be more rows: do not wait for an actor
@@ -265,7 +266,7 @@ class Coordinator:
             if done.outcome.artefact is not None:
                 record = ArtefactRecord.of(done.outcome, active.shot.fingerprint, active.generation)
             received.append((active, done, done.outcome, record))
-        await self._commit([record for *_, record in received if record is not None])
+        await self._books.commit([record for *_, record in received if record is not None])
         for active, done, receipt, record in received:
             if active.closed:
                 continue
@@ -277,10 +278,23 @@ class Coordinator:
                 self._decodes.release(active.shot.id, receipt.key.index)
             if active.frontier.finished:
                 self._end(active, active.result(self._spec, Status.DONE))
+        self._check_budget()
+
+    def _check_budget(self) -> None:
+        most, used = self._spec.config.limits.max_gpu_hours, self._tally.gpu_hours
+        if most is not None and used >= most and not (self._stopping or self._is_complete):
+            self._fatal = self._fatal or BudgetSpentError(
+                f"the run may take {most:g} GPU-hours (limits.max_gpu_hours), and has taken {used:.2f}: "
+                "the same command goes on with what is left"
+            )
+            self.stop()
 
     def _fail(self, active: ShotRun, task: Task, failure: Failure, node: str) -> None:
         self._tally.say(f"{active.shot.id} {task.key}: {failure.message}")
-        verdict = judge(failure, active.tries[task.key], self._spec.config.limits)
+        config = self._spec.config
+        divisible = task.key.stage is Stage.DECODE and not config.reproducible
+        verdict = judge(failure, active.tries[task.key], config.limits, divisible=divisible)
+        active.log.failed(task.key, failure, node, verdict.value)
         if verdict is Verdict.STOP:
             self._fatal = self._fatal or StorageError(failure.message)
             self._stopping = True
@@ -300,8 +314,9 @@ class Coordinator:
             )
         else:
             text = failure.traceback or failure.message
-            if active.tries[task.key].alone:
-                text = f"{text.rstrip()}\n{failure.needed} (alone on its node)"
+            if failure.kind == OUT_OF_MEMORY:
+                beside = " (alone on its node)" if active.tries[task.key].failures > 1 else ""
+                text = f"{text.rstrip()}\n{failure.needed}{beside}"
             self._end(active, active.result(self._spec, Status.FAILED, failure.kind, text))
 
     def _cancel(self, active: ShotRun) -> None:
@@ -322,23 +337,8 @@ class Coordinator:
         self._tally.spend(self._cost(active.shot.row))
         active.close()
         del self._active[active.shot.id]
-        self._ended.append(result)
-
-    async def _commit(self, records: list[ArtefactRecord]) -> None:
-        """Make records and ended shots durable, then tell the world of the shots."""
-        ended, self._ended = self._ended, []
-        await self._ledger.commit([*records, *ended])
-        for result in ended:
-            self._tally.end(result)
-            await self._publisher.add(result)
-            if result.status in (Status.DONE, Status.CANCELLED) and not self._spec.config.limits.keep_work:
-                await self._remove(f"work/{self._shard}/{result.id}")
-
-    async def _remove(self, folder: str) -> None:
-        """Delete a folder of OUT that nobody needs any more. Raises LeaseLostError where it is another's."""
-        if self._keeper is not None:
-            await asyncio.to_thread(self._keeper.check)
-        await self._publisher.remove(folder)
+        active.log.say(f"ends: {result.status}{f', {result.error_kind}' if result.error_kind else ''}")
+        self._books.end(result, active.log)
 
     async def _shut_down(self) -> None:
         for pool in self._pools.values():
@@ -348,17 +348,5 @@ class Coordinator:
         await asyncio.gather(*self._in_flight, return_exceptions=True)
         if isinstance(self._fatal, StorageError):
             return  # what is committed is safe; the derived files are made again by the next call
-        await self._commit([])
-        # With --limit, there may be work of shots that this call was not asked for.
-        history = self._intake.history
-        keeps = self._spec.config.limits.keep_work or self._tally.has_failures or history.has_failures
-        if self._is_complete and not (keeps or history.artefacts):
-            await self._remove(f"work/{self._shard}")
-        if self._keeper is not None:
-            await asyncio.to_thread(self._keeper.check)
-        await self._publisher.finish(
-            self._ledger.results,
-            complete=self._is_complete,
-            kept=history.files(),
-            may_delete=self._keeper.check if self._keeper else lambda: None,
-        )
+        begun = [(shot_id, active.log) for shot_id, active in self._active.items()]
+        await self._books.close(self._intake.history, begun, complete=self._is_complete)

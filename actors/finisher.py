@@ -16,6 +16,7 @@ from ltx_ray.errors import BadResultError, InputLostError
 from ltx_ray.media.audio import read_audio
 from ltx_ray.media.join import join_segments
 from ltx_ray.media.probe import VideoFacts, probe_video, sha256_file
+from ltx_ray.media.source import of_column
 from ltx_ray.planning.plan import plan_shot
 from ltx_ray.types import Artefact, Job, Shot
 
@@ -29,7 +30,8 @@ class Finisher(StageActor):
         audio = None
         if shot.audio:
             rate = encoding.audio_rate
-            audio = read_audio(shot.audio, shot.audio_start_s, shot.seconds, rate, self._run.access)
+            with of_column("audio"):
+                audio = read_audio(shot.audio, shot.audio_start_s, shot.seconds, rate, self._run.access)
         with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="ltx-ray-") as folder:
             segments = [self._segment(stack, source) for source in inputs]
             path = Path(folder) / "video.mp4"

@@ -10,7 +10,7 @@ from actors.nodes import Nodes
 from actors.progress import Progress, Summary
 from actors.publisher import Publisher
 from actors.site import Site
-from ltx_ray.ledger.control import forget
+from ltx_ray.ledger.control import forget, standing
 from ltx_ray.ledger.lease import Lease, read_lease, wait_for_lease
 from ltx_ray.ledger.ledger import Ledger
 from ltx_ray.manifest.index import index_manifest, long_rows, shots
@@ -90,6 +90,8 @@ class Host:
             Keeper(store, lease),
             nodes,
             self._site.draining,
+            standing(store),
+            self._site.gpus,
             total=total,
             cost=index.cost,
             total_cost=index.total_cost,

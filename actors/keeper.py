@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from actors.progress import Progress
 from ltx_ray.errors import LeaseLostError, StorageError
-from ltx_ray.ledger.control import Request, asked
+from ltx_ray.ledger.control import Request, asked, forget, remember
 from ltx_ray.ledger.lease import BEAT_S, DEAD_AFTER_S, Lease
 from ltx_ray.storage import Store
 
@@ -33,6 +33,7 @@ class Keeper:
                 renewed = clock()
                 for name, request in await asyncio.to_thread(asked, self._store):
                     await obey(request)
+                    await asyncio.to_thread(remember, self._store, request)
                     await asyncio.to_thread(self._store.delete, name)
             except LeaseLostError:
                 raise
@@ -46,5 +47,6 @@ class Keeper:
         self._lease.check()
 
     async def end(self, progress: Progress) -> None:
-        """Let the next driver begin at once."""
+        """Let the next driver begin at once, with nothing that was asked of this one."""
+        await asyncio.to_thread(forget, self._store)
         await asyncio.to_thread(lambda: self._lease.renew(asdict(progress), ended=True))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from actors.nodes import Nodes
@@ -54,8 +55,11 @@ class LocalLauncher:
             return actor_class(self._stage)(self._run)
 
 
+@dataclass(frozen=True, slots=True)
 class LocalSite:
     """This process."""
+
+    gpus: dict[Stage, float]
 
     def pools(self, run: RunSpec, sizes: dict[Stage, int], nodes: Nodes) -> dict[Stage, Pool]:
         """A pool of threads for each stage; ``sizes`` says how many at most."""

@@ -1,5 +1,6 @@
 """How far a run is, as plain numbers: for the terminal, for JSON, and later for metrics."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from actors.pool import PoolState
@@ -36,6 +37,7 @@ class Progress:
     elapsed: float  # seconds since the coordinator began
     eta: float | None  # seconds that the rest will take at the present rate; None: not known yet
     decoded_bytes: int  # in flight
+    gpu_hours: float = 0.0  # that the tasks of this call took, by the share of a GPU that each has
     paused: bool = False
     stages: dict[str, StageProgress] = field(default_factory=dict)
     message: str = ""  # the last thing that went wrong
@@ -79,8 +81,10 @@ class Summary:
 class Tally:
     """Counts what happens; the coordinator's only memory of finished shots."""
 
-    def __init__(self, total: int, total_cost: float) -> None:
+    def __init__(self, total: int, total_cost: float, gpu_shares: Mapping[Stage, float]) -> None:
         self.retries = 0
+        self.gpu_hours = 0.0
+        self._gpu_shares = gpu_shares
         self._message = ""
         self.cost_left = total_cost
         self._total = total
@@ -119,6 +123,8 @@ class Tally:
 
     def count(self, receipt: Receipt) -> None:
         """A task ended well."""
+        if receipt.device != "cpu":
+            self.gpu_hours += receipt.seconds * self._gpu_shares.get(receipt.key.stage, 0.0) / 3600
         stage = receipt.key.stage
         self._tasks[stage] += 1
         self._seconds[stage] += receipt.seconds
@@ -158,6 +164,7 @@ class Tally:
             elapsed=elapsed,
             eta=self._eta(elapsed),
             decoded_bytes=decoded_bytes,
+            gpu_hours=self.gpu_hours,
             paused=paused,
             stages={
                 stage.value: StageProgress(

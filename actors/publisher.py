@@ -62,6 +62,10 @@ class Publisher:
             await self._do(lambda: self._describe(results))
             await self._do(lambda: self._sweep_videos(results, kept, may_delete))
 
+    async def write_log(self, name: str, text: str) -> None:
+        """Write the log of a shot, relative to OUT."""
+        await self._do(lambda: self._store.write(name, text.encode("utf-8", "replace")))
+
     async def remove(self, folder: str) -> None:
         """Delete a folder of OUT that nobody needs any more."""
         await self._do(lambda: self._store.delete(folder))

@@ -11,10 +11,10 @@ from ltx_ray.errors import BadResultError, InputLostError, StorageError, WorkerL
 class Verdict(Enum):
     """What to do after a failure."""
 
-    RETRY = "retry"
-    REJECT = "reject"  # the user's row is wrong
-    FAIL = "fail"  # give the shot up
-    STOP = "stop"  # nobody could succeed: stop the run, everything stays resumable
+    RETRY = "it is tried again"
+    REJECT = "the row is rejected"  # the user's row is wrong
+    FAIL = "the shot has failed"
+    STOP = "the run stops"  # nobody could succeed; everything stays resumable
 
 
 @dataclass(slots=True)
@@ -25,6 +25,7 @@ class Tries:
     failures: int = 0  # its own
     losses: int = 0  # of actors, nodes and payloads
     alone: bool = False  # the next one has its node for itself
+    halvings: int = 0  # so often the next one halves what it does
 
 
 # Errors of the row itself, found when its files are opened; every other user's error fails the shot.
@@ -33,13 +34,13 @@ _REJECTED = {"media", "user", "rejected"}
 _TRIES = {BadResultError.kind: 2, OUT_OF_MEMORY: 2}
 
 
-def judge(failure: Failure, tries: Tries, limits: LimitsConfig) -> Verdict:
+def judge(failure: Failure, tries: Tries, limits: LimitsConfig, *, divisible: bool = False) -> Verdict:
     """Decide, and count the failure in ``tries``.
 
     A lost actor or payload says little about the shot, so it may happen ``max_worker_losses`` times; what the
     task raised itself counts against ``max_attempts``. A bad result is tried once more, and so is what ran
     out of memory, by a fresh actor that has its node for itself. Storage that goes on failing is not the
-    shot's fault.
+    shot's fault. ``divisible``: the task may be done in parts, which is tried ``max_attempts`` times.
     """
     if failure.kind in (WorkerLostError.kind, InputLostError.kind):
         tries.losses += 1
@@ -47,7 +48,12 @@ def judge(failure: Failure, tries: Tries, limits: LimitsConfig) -> Verdict:
     if not failure.retryable:
         return Verdict.REJECT if failure.kind in _REJECTED else Verdict.FAIL
     tries.failures += 1
-    tries.alone = tries.alone or failure.kind == OUT_OF_MEMORY
-    if tries.failures < min(limits.max_attempts, _TRIES.get(failure.kind, limits.max_attempts)):
+    most = min(limits.max_attempts, _TRIES.get(failure.kind, limits.max_attempts))
+    if failure.kind == OUT_OF_MEMORY:
+        tries.alone = True
+        if divisible:
+            tries.halvings += 1
+            most = limits.max_attempts
+    if tries.failures < most:
         return Verdict.RETRY
     return Verdict.STOP if failure.kind == StorageError.kind else Verdict.FAIL

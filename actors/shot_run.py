@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from actors.retry import Tries
+from actors.shot_log import ShotLog
 from actors.work import PARTS, Done
 from ltx_ray.ledger.records import ArtefactRecord
 from ltx_ray.planning.chunks import final_frames
@@ -56,6 +57,8 @@ class ShotRun:
         self.records = dict(records)
         self.frontier = Frontier(plan, self.records)
         self.tries: dict[TaskKey, Tries] = {}
+        self.log = ShotLog()
+        self.log.say(f"begins, generation {generation}: {len(self.records)} results are there already")
         self.pending: set[asyncio.Future[Done]] = set()  # what the pools were asked for
         self._cost = cost
         self._chunks_left = len(plan.chunks) - len(self._denoised())
@@ -63,6 +66,7 @@ class ShotRun:
         self._folder = folder
         self._payloads: dict[Need, Any] = {}
         self._stage_seconds: dict[str, float] = {}
+        self._adapted: dict[TaskKey, str] = {}  # tiles that were decoded in parts
         self._queued = time.time()
         self._started: float | None = None
         for record in self.records.values():
@@ -106,6 +110,8 @@ class ShotRun:
             attempt=tries.attempts,
             output=output,
             first_latent=self.plan.chunks[first].final_start if key.stage is Stage.DECODE else 0,
+            halvings=tries.halvings,
+            adapted=tuple(self._adapted[need.key] for need in task.needs if need.key in self._adapted),
             segment_frames=tuple(s.num_frames for s in self.plan.slabs) if key.stage is Stage.FINISH else (),
         )
 
@@ -123,9 +129,12 @@ class ShotRun:
     def complete(self, receipt: Receipt, done: Done, record: ArtefactRecord | None) -> None:
         """Take a committed result in, and drop the payloads that nobody needs any more."""
         key = receipt.key
+        self.log.done(receipt)
         if record is not None:
             self._chunks_left -= key.stage is Stage.DENOISE
             self.records[key] = record
+        if adapted := receipt.facts.get("adapted"):
+            self._adapted[key] = adapted
         for part, handle in enumerate(done.parts[: PARTS[key.stage]]):
             self._payloads[Need(key, part)] = handle
         self._count_seconds(key.stage, receipt.seconds)
@@ -175,6 +184,7 @@ class ShotRun:
             error_kind=kind,
             error=error,
             attempts=1 + sum(tries.failures + tries.losses for tries in self.tries.values()),
+            adapted=self._all_adapted(),
             file_name=video.artefact.name if video else None,
             sha256=video.artefact.sha256 if video else None,
             bytes=video.artefact.bytes if video else None,
@@ -198,6 +208,12 @@ class ShotRun:
             evaluation=video.facts.get("evaluation", {}) if video else {},
             evaluation_error=video.facts.get("evaluation_error") if video else None,
         )
+
+    def _all_adapted(self) -> tuple[str, ...]:
+        """What was done otherwise for the segments that are there, also in earlier calls. A tile is named by
+        two segments where they are blended."""
+        records = [record for key, record in sorted(self.records.items()) if key.stage is Stage.ASSEMBLE]
+        return tuple(dict.fromkeys(text for record in records for text in record.facts.get("adapted", ())))
 
     def _has(self, need: Need) -> bool:
         return need in self._payloads or need.key in self.records

@@ -12,6 +12,10 @@ from ltx_ray.types import Stage
 class Site(Protocol):
     """Made where the command was given, used where the coordinator lives: it travels by pickle."""
 
+    @property
+    def gpus(self) -> dict[Stage, float]:
+        """GPUs that one actor takes."""
+
     def pools(self, run: RunSpec, sizes: dict[Stage, int], nodes: Nodes) -> dict[Stage, Pool]:
         """A pool for each stage over the same ``nodes``; ``sizes`` says how many actors at most."""
 

@@ -8,7 +8,8 @@ import torch
 from actors.torch_device import TorchActor
 from actors.work import Made
 from ltx_ray.decoding.blend import split_tail
-from ltx_ray.decoding.tile import DecodeSettings, decode_tile, to_uint8
+from ltx_ray.decoding.smaller import decode_in_parts
+from ltx_ray.decoding.tile import DecodeSettings, to_uint8
 from ltx_ray.payload import unpack
 from ltx_ray.run import RunSpec
 from ltx_ray.types import Frame, Job, Shot, Slab, Tile
@@ -30,10 +31,14 @@ class TileDecoder(TorchActor):
         assert isinstance(tile, Tile)
         latents = torch.cat([unpack(self.read(source))["final"] for source in inputs], dim=2)
         settings = decode_settings(self._run, job.shot, job.frame)
-        pixels = decode_tile(self._vae, latents, job.first_latent, slab, tile, settings)
+        halo = self._run.plan_settings().tiles.halo
+        pixels = decode_in_parts(
+            self._vae, latents, job.first_latent, slab, tile, settings, job.halvings, halo
+        )
         body, tail = split_tail(to_uint8(pixels), slab)
         # A view would keep the whole tile in memory until the next slab is assembled.
-        return Made(parts=(body, tail.copy()))
+        facts = {"adapted": f"{job.task.key} in up to {2**job.halvings} parts"} if job.halvings else {}
+        return Made(parts=(body, tail.copy()), facts=facts)
 
 
 def decode_settings(run: RunSpec, shot: Shot, frame: Frame) -> DecodeSettings:

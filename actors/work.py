@@ -139,5 +139,9 @@ class StageActor(ABC):
 
 
 def _foreign_kind(error: Exception) -> str:
-    is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    is_memory = (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"  # of torch, on a GPU
+        or "can't allocate memory" in str(error)  # of torch, on a CPU
+    )
     return OUT_OF_MEMORY if is_memory else LtxRayError.kind

@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import wave
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,11 @@ from ltx_ray.decoding.tile import DecodeSettings, denormalize
 from ltx_ray.decoding.whole import decode_shot
 from ltx_ray.evaluation.evaluate import Evaluation, evaluate_video
 from ltx_ray.evaluation.finished import finished_videos
+from ltx_ray.evaluation.frames import Picture
 from ltx_ray.evaluation.statistics import estimate
 from ltx_ray.evaluation.sync import match
 from ltx_ray.evaluation.tiles import psnr
+from ltx_ray.evaluation.world import measure_world
 from ltx_ray.models.checkpoint import resolve
 from ltx_ray.models.conditioning import encode_video
 from ltx_ray.planning.tiles import TileSettings, plan_slabs
@@ -41,6 +43,8 @@ from ltx_ray.training.world_sound import SAMPLE_RATE, render_sound
 # Frames of a shot of three chunks and of one of four, at the default chunk_size and overlap_frames.
 THREE_CHUNKS, FOUR_CHUNKS = 297, 360
 SIZES = ((96, 96), (128, 128), (160, 96), (192, 192))  # width, height
+# Where the VAE itself keeps shapes apart: in smaller pictures they are less than two cells of 32 pixels wide.
+PROMPT_SIZES = ((128, 128), (192, 128), (128, 192), (192, 192))
 Rows = dict[str, Scene]
 
 
@@ -107,7 +111,8 @@ class Bench:
 
 def prompts(bench: Bench) -> None:
     """Is it what the prompt says? 100 shots without sound, at four sizes."""
-    scenes = [(scene(seed, 5, "held_out"), SIZES[seed % len(SIZES)]) for seed in range(bench.count(100))]
+    sizes = PROMPT_SIZES
+    scenes = [(scene(seed, 5, "held_out"), sizes[seed % len(sizes)]) for seed in range(bench.count(100))]
     made = bench.rendered("prompts", scenes, 49, sound=False)
     for part in ("colour", "shape", "direction"):
         right = [e.world is not None and getattr(e.world, part) == getattr(s, part) for s, e in made]
@@ -120,14 +125,32 @@ def prompts(bench: Bench) -> None:
 def vae(bench: Bench) -> None:
     """The VAE alone: held-out clips, encoded and decoded."""
     model = resolve("tiny").load_vae(torch.float32, "cpu")
-    for width, height in SIZES:
-        values = []
+    for width, height in (*SIZES, *PROMPT_SIZES[1:3]):
+        values, kept = [], []
         for seed in range(bench.count(30)):
-            clip = as_clip(render(scene(seed, 2, "held_out"), 33, height, width))[None]
+            each = scene(seed, 2, "held_out")
+            clip = as_clip(render(each, 33, height, width))[None]
             with torch.no_grad():
                 made = model.decode(model.encode(clip).latent_dist.mode()).sample.clamp(-1, 1)
             values.append(psnr(clip.numpy() / 2, made.numpy() / 2))
+            kept.append(measure_world(Shown(made[0]))[0].shape == each.shape)
         bench.note("vae", f"PSNR at {width}x{height} in dB", values)
+        bench.note("vae", f"shape kept at {width}x{height}", kept, truth=True)
+
+
+class Shown:
+    """A clip [3, F, H, W] in -1..1 as pictures to be measured."""
+
+    fps = FPS
+
+    def __init__(self, clip: torch.Tensor) -> None:
+        self._frames = (clip.permute(1, 2, 3, 0).numpy() + 1) / 2
+        self.height, self.width = self._frames.shape[1:3]
+
+    def frames(self, side: int | None = None, every: int = 1) -> Iterator[Picture]:
+        """All of it, at its own size."""
+        for index in range(0, len(self._frames), every):
+            yield Picture(index / FPS, self._frames[index])
 
 
 def offsets(

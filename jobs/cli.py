@@ -1,8 +1,8 @@
 """The command line. Heavy imports come after the arguments are parsed, so that ``--help`` is instant.
 
 Data goes to stdout, narration to stderr. Exit codes: 0 all done; 1 internal; 2 usage or unreadable
-manifest; 3 finished, but some shots failed, were rejected or were cancelled; 4 another driver writes to OUT;
-75 interrupted, can be continued; 130 Ctrl-C.
+manifest; 3 finished, but some shots failed, were rejected or were cancelled; 4 another driver writes to OUT,
+or doctor found what would fail; 75 interrupted, can be continued; 130 Ctrl-C.
 """
 
 import json
@@ -12,13 +12,15 @@ from typing import Annotated
 
 import typer
 
+from jobs.doctor_command import doctor
 from jobs.evaluate_command import evaluate
 from jobs.options import Config, Exit, InputRoots, Json, Manifest, Settings, leave, with_roots
 from jobs.render_command import render
 from jobs.run_commands import cancel, pause, resume, retry, status, verify
 from jobs.train_command import train
-from ltx_ray.errors import LtxRayError, RunBusyError, RunHopelessError, UserError
+from ltx_ray.errors import BudgetSpentError, LtxRayError, RunBusyError, RunHopelessError, UserError
 from ltx_ray.version import __version__
+from ltx_ray.visible import visible
 
 _PACKAGES = ("ltx_ray", "cluster", "actors", "jobs")
 app = typer.Typer(
@@ -47,7 +49,7 @@ def validate(
         typer.echo(json.dumps(asdict(found), indent=2))
     else:
         for problem in found.problems:
-            typer.echo(problem)
+            typer.echo(visible(problem))
         typer.echo(
             f"{found.valid} of {found.rows} rows are valid: {found.frames:,} frames, {found.seconds:,.1f} s"
         )
@@ -55,7 +57,7 @@ def validate(
         raise typer.Exit(Exit.SOME_FAILED)
 
 
-for command in (render, status, pause, resume, cancel, retry, verify, train, evaluate):
+for command in (render, status, pause, resume, cancel, retry, verify, train, evaluate, doctor):
     app.command()(command)
 
 
@@ -93,7 +95,7 @@ def main() -> None:
         check_packages()
         app()
     except LtxRayError as error:
-        typer.echo(f"ltx-ray: {error}", err=True)
+        typer.echo(f"ltx-ray: {visible(str(error), lines=True)}", err=True)
         leave(_exit_code(error))
 
 
@@ -103,7 +105,7 @@ def _exit_code(error: LtxRayError) -> Exit:
             return Exit.PREFLIGHT
         case UserError():
             return Exit.USAGE
-        case RunHopelessError():
+        case RunHopelessError() | BudgetSpentError():
             return Exit.SOME_FAILED
     return Exit.INTERNAL
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from actors.progress import Progress, StageProgress, Summary
 from jobs.status import Report
+from ltx_ray.visible import visible
 
 _LINE_SECONDS = 30.0
 _ERROR_CHARACTERS = 200
@@ -70,6 +71,9 @@ def live_view(progress: Progress | None) -> Group:
         f"{progress.decoded_bytes / 2**20:,.0f} MiB decoded in flight   {progress.retries} retries"
     )
     parts: list[RenderableType] = [head, stages, Text(foot)]
+    if progress.quarantined:
+        names = ", ".join(progress.quarantined)
+        parts.append(Text(f"quarantined, because others do what fails there: node {names}", style="red"))
     if progress.message:
         parts.append(Text(shortened(progress.message), style="yellow"))
     return Group(*parts)
@@ -116,8 +120,8 @@ def summary_table(summary: Summary, out: str) -> Table:
             table.add_row(name, f"{stage.done} tasks in {stage.seconds:,.1f} s")
     for shot_id, error in summary.failures:
         table.add_row(Text(shot_id, style="red"), Text(shortened(error)))
-    table.add_row("videos", f"{out.rstrip('/')}/videos")
-    table.add_row("manifest", f"{out.rstrip('/')}/manifest")
+    table.add_row("videos", Text(visible(f"{out.rstrip('/')}/videos")))
+    table.add_row("manifest", Text(visible(f"{out.rstrip('/')}/manifest")))
     return table
 
 
@@ -131,16 +135,17 @@ def status_table(report: Report) -> Table:
         style = {"running": "green", "paused": "yellow", "ended": ""}.get(driver.state, "red")
         heard = f"heard of {clock(driver.seconds_ago)} ago"
         table.add_row(
-            "driver", Text(f"{driver.state} (process {driver.pid} on {driver.host}, {heard})", style=style)
+            "driver",
+            Text(f"{driver.state} (process {driver.pid} on {visible(driver.host)}, {heard})", style=style),
         )
     if report.total is not None:
         table.add_row("shots", str(report.total))
     for name, count in report.ended.items():
         table.add_row(name, str(count))
     for kind, count in report.failed_by_kind.items():
-        table.add_row(Text(f"failed: {kind}", style="red"), str(count))
+        table.add_row(Text(f"failed: {visible(kind)}", style="red"), str(count))
     for shot_id, error in report.failures:
-        table.add_row(Text(shot_id, style="red"), Text(shortened(error)))
+        table.add_row(Text(visible(shot_id), style="red"), Text(shortened(error)))
     return table
 
 
@@ -154,7 +159,6 @@ def clock(seconds: float | None) -> str:
 
 
 def shortened(message: str) -> str:
-    """The last line of an error, which says what happened, in at most 200 characters."""
-    lines = message.strip().splitlines()
-    last = lines[-1] if lines else ""
+    """The last line of an error, which says what happened, in at most 200 printable characters."""
+    last = visible(message.strip().rpartition("\n")[2])
     return last if len(last) <= _ERROR_CHARACTERS else last[: _ERROR_CHARACTERS - 3] + "..."

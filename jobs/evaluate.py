@@ -23,6 +23,7 @@ from ltx_ray.evaluation.zones import Zones, seams_of
 from ltx_ray.planning.chunks import ChunkSettings
 from ltx_ray.planning.geometry import Ratios
 from ltx_ray.storage import Store
+from ltx_ray.visible import visible
 
 _FOLDER = "evaluation"  # of an OUT, for its pictures
 # Columns of the table of videos; the summary has all figures.
@@ -107,7 +108,7 @@ def tables(measured: Sequence[Measured]) -> RenderableType:
     for name in names:
         rows.add_column(_SHOWN[name], justify="right", no_wrap=True)
     for each in measured:
-        rows.add_row(each.id, *(_cell(each.figures.get(name)) for name in names))
+        rows.add_row(Text(visible(each.id)), *(_cell(each.figures.get(name)) for name in names))
     summary = Table(box=None, padding=(0, 1), header_style="dim")
     for title in ("figure", "median", "95% interval", "videos", "meaning"):
         is_text = title in ("figure", "meaning")

@@ -31,6 +31,7 @@ def evaluate(
 
     from jobs.evaluate import EvaluateRequest, document, tables
     from jobs.evaluate import evaluate as run
+    from ltx_ray.visible import visible
 
     request = EvaluateRequest(
         sources=tuple(absolute(source) for source in sources),
@@ -40,7 +41,7 @@ def evaluate(
         overlap_frames=overlap_frames,
         limit=limit,
     )
-    measured = run(request, lambda text: typer.echo(text, err=True))
+    measured = run(request, lambda text: typer.echo(visible(text), err=True))
     if as_json:
         typer.echo(json.dumps(document(measured), indent=2))
     else:

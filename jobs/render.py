@@ -80,8 +80,9 @@ def render(request: RenderRequest, watcher: Watcher) -> Summary:
     """Render ``request`` to its end, or to a signal (``Summary.interrupted``). Raises LtxRayError."""
     if request.address == IN_PROCESS:
         device = _device(request.config, _local_gpus())
-        job = _job(request, _place(request.config, device, float(_local_gpus())), device)
-        return asyncio.run(_watch(lambda: Host(job, LocalSite()), watcher))
+        placement = _place(request.config, device, float(_local_gpus()))
+        job = _job(request, placement, device)
+        return asyncio.run(_watch(lambda: Host(job, LocalSite(placement.gpus)), watcher))
     return _render_on_ray(request, watcher)
 
 

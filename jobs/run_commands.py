@@ -9,6 +9,7 @@ import typer
 
 from jobs.options import Exit, Json, Out, absolute
 from ltx_ray.errors import UserError
+from ltx_ray.visible import visible
 
 _FOLLOW_S = 2.0
 
@@ -114,7 +115,8 @@ def verify(
         typer.echo(json.dumps(asdict(found), indent=2))
     else:
         for finding in found.findings:
-            typer.echo(f"{finding.problem}: {finding.id or '-'}: {finding.file}: {finding.text}", err=repair)
+            text = f"{finding.problem}: {finding.id or '-'}: {finding.file}: {finding.text}"
+            typer.echo(visible(text), err=repair)
         typer.echo(f"{found.videos} videos, {len(found.findings)} not right", err=repair)
     if not found.findings:
         return

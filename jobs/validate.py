@@ -9,6 +9,7 @@ from ltx_ray.manifest.read import folder_of
 from ltx_ray.media.access import Access
 from ltx_ray.media.audio import probe_audio
 from ltx_ray.media.image import probe_image
+from ltx_ray.media.source import of_column
 from ltx_ray.types import Shot
 
 _PROBLEMS_TOLD = 1000
@@ -53,9 +54,11 @@ def check_files(shot: Shot, access: Access) -> str | None:
     """What is wrong with the files that ``shot`` names; None where nothing is."""
     try:
         if shot.audio:
-            probe_audio(shot.audio, access)
+            with of_column("audio"):
+                probe_audio(shot.audio, access)
         if shot.image:
-            probe_image(shot.image, access)
+            with of_column("image"):
+                probe_image(shot.image, access)
     except LtxRayError as error:
         return f"row {shot.row}: {error}"
     return None

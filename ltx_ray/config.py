@@ -175,6 +175,8 @@ class LimitsConfig(_Section):
     check_pictures: bool = True  # a segment that is black or frozen throughout is made again, then failed
     max_pixels: int = Field(8192 * 8192, ge=1)  # width x height
     max_frames: int = Field(100_000, ge=1)
+    max_pixels_per_shot: int | None = Field(None, ge=1)  # width x height x frames; None: no limit
+    max_gpu_hours: float | None = Field(None, gt=0)  # of all tasks of a call; None: no limit
     keep_work: bool = False  # keep OUT/work of finished shots
 
 
@@ -210,6 +212,9 @@ class RenderConfig(_Section):
     pools: PoolsConfig = PoolsConfig()
     limits: LimitsConfig = LimitsConfig()
     inputs: InputsConfig = InputsConfig()
+    # Whether the bytes of a video depend on the shot, the model and this config alone. Where not, tiles for
+    # which the memory does not suffice are decoded in parts, and the output manifest says so.
+    reproducible: bool = True
     evaluate: bool = False  # measure each finished video; its figures are columns of the output manifest
 
     @classmethod
@@ -231,7 +236,7 @@ class RenderConfig(_Section):
 
     def content(self) -> dict[str, Any]:
         """The sections that decide the bytes of the videos, as plain data."""
-        return self.model_dump(mode="json", exclude={"pools", "limits", "inputs", "evaluate"})
+        return self.model_dump(mode="json", exclude={"pools", "limits", "inputs", "reproducible", "evaluate"})
 
 
 def config_hash(content: dict[str, Any]) -> str:

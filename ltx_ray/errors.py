@@ -40,6 +40,10 @@ class ModelError(UserError):
     kind = "model"
 
 
+class ModelAbsentError(ModelError):
+    """A checkpoint of the hub is not on this machine, and was not to be fetched."""
+
+
 class MediaError(UserError):
     """An audio, image or video file is missing, broken or not what it claims to be."""
 
@@ -89,6 +93,12 @@ class RunHopelessError(LtxRayError):
     """So many shots failed that going on would waste the rest."""
 
     kind = "hopeless"
+
+
+class BudgetSpentError(LtxRayError):
+    """The run has used as much of the GPUs as it may."""
+
+    kind = "budget"
 
 
 class InputLostError(RetryableError):

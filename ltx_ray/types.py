@@ -253,6 +253,8 @@ class Job:
     output: str  # name under OUT for the durable result, unique to this attempt
     first_latent: int = 0  # decode: the shot's latent at which the given chunks begin
     segment_frames: tuple[int, ...] = ()  # finish: frames in each segment
+    halvings: int = 0  # decode: so often the tile is halved, for want of memory
+    adapted: tuple[str, ...] = ()  # assemble: what was done otherwise than planned for its tiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +282,7 @@ class ShotResult:
     error_kind: str | None = None
     error: str | None = None
     attempts: int = 0  # tries of tasks that failed, plus one
+    adapted: tuple[str, ...] = ()  # what was done otherwise than planned, with ``reproducible = false``
     file_name: str | None = None  # relative to OUT
     sha256: str | None = None
     bytes: int | None = None

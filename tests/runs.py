@@ -112,7 +112,7 @@ def manifest_rows(out: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def committed_chunks(out: Path) -> Counter[tuple[str, int]]:
+def committed_chunks(out: Path | str) -> Counter[tuple[str, int]]:
     """How often each chunk was denoised and committed, over all epochs of the ledger."""
     return Counter(
         (record.shot_id, record.key.index)

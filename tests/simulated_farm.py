@@ -421,6 +421,7 @@ async def _call(
         history,
         Publisher(world.spec.out, inline=True),
         nodes=nodes,
+        gpu_shares=dict.fromkeys((Stage.DENOISE, Stage.DECODE), 0.5),
         total=index.num_rows,
         cost=index.cost,
         total_cost=index.total_cost,

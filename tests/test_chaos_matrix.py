@@ -7,10 +7,15 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from faulty_runs import POOLS, ROWS, SETTINGS, Moment, Scene, ended_by_hand
 from ray_cluster import SHARES, Cluster, cluster
 from runs import command, finish, start, video_hashes, wait_until, write_manifest
+
+from ltx_ray.ledger.control import Request, ask, standing
+from ltx_ray.ledger.lease import read_lease
+from ltx_ray.storage import Store
 
 ACTORS = ("Conditioner", "Denoiser", "TileDecoder", "Assembler")
 MOMENTS = ("before", "in", "after", "reported")
@@ -107,6 +112,30 @@ def test_a_node_is_drained_and_handed_over_in_time(
     finish(run)
     scattered.check(cluster=nodes.is_part)
     nodes.remove(node)
+
+
+@pytest.mark.chaos
+def test_a_paused_run_stays_paused_when_its_coordinator_is_killed(scene: Scene) -> None:
+    run = scene.start(Moment("Coordinator", "reported", how="hold"))
+    before = int(scene.happened(run)["pid"])
+    out = str(scene.out)
+    ask(Store(out), Request(verb="pause"))
+    scene.let_go()
+    wait_until(lambda: standing(Store(out)).paused, run)
+    psutil.Process(before).kill()
+
+    def is_replaced() -> bool:
+        lease = read_lease(Store(out))
+        return lease is not None and lease.pid != before and bool(lease.progress)
+
+    wait_until(is_replaced, run)
+    lease = read_lease(Store(out))
+    assert lease is not None
+    assert lease.progress is not None
+    assert lease.progress["paused"]
+    ask(Store(out), Request(verb="resume"))
+    finish(run)
+    scene.check()
 
 
 def test_the_matrix_is_as_large_as_promised() -> None:

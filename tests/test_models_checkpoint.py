@@ -346,6 +346,41 @@ def test_a_hub_id_is_fetched_once_without_code_or_pickles(hub: tuple[str, list[s
     assert offline.stdout == expected, offline.stderr
 
 
+def test_what_the_hub_has_is_told_without_fetching_it(
+    hub: tuple[str, list[str]], folder: Path, tmp_path: Path
+) -> None:
+    url, asked = hub
+    code = """if True:
+        from ltx_ray.config import RenderConfig
+        from ltx_ray.models.presence import look_for_model
+        facts = look_for_model(RenderConfig.load(None, ("model.name=me/model@v1",)))
+        print(facts.is_absent, facts.size, facts.problem)
+    """
+    environment = {
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    wanted = [folder / "model_index.json"]
+    for part in ("scheduler", "text_encoder", "tokenizer", "transformer", "vae"):
+        wanted += [path for path in (folder / part).iterdir() if path.suffix in (".json", ".safetensors")]
+    size = sum(path.stat().st_size for path in wanted)
+    told = run(code, HF_ENDPOINT=url, **environment)
+    assert told.stdout == f"True {size} None\n", told.stderr
+    assert asked == []
+
+    run(
+        "from ltx_ray.models.checkpoint import resolve; resolve('me/model@v1')",
+        HF_ENDPOINT=url,
+        **environment,
+    )
+    assert asked
+    told = run(code, HF_HUB_OFFLINE="1", **environment)
+    assert told.stdout.startswith("False "), told.stderr
+    told = run(code, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "other"))
+    assert told.stdout.startswith("True None the model must be 'tiny'"), told.stderr
+
+
 def test_threads_may_load_at_once() -> None:
     tiny = resolve("tiny")
     file = tiny.audio_adapter(None)

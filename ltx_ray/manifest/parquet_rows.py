@@ -35,8 +35,18 @@ def _values(column: Any) -> list[Any]:
     # Python's datetime has no nanoseconds; pyarrow would need pandas for them.
     if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
         column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
-    values: list[Any] = column.to_pylist()
+    try:
+        values: list[Any] = column.to_pylist()
+    except (ValueError, OverflowError):  # text that is no UTF-8, a date beyond Python's: of some of its cells
+        values = [_value(cell) for cell in column]
     return values
+
+
+def _value(cell: Any) -> Any:
+    try:
+        return cell.as_py()
+    except (ValueError, OverflowError) as error:
+        return error
 
 
 def _row(names: list[str], cells: tuple[Any, ...]) -> dict[str, Any] | Broken:
@@ -62,6 +72,8 @@ def _plain(value: Any) -> Any:
         return value.total_seconds()
     if isinstance(value, Decimal):
         return str(value)
+    if isinstance(value, Exception):
+        raise TypeError(f"what cannot be read: {value}")
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -21,6 +21,7 @@ from ltx_ray.errors import ManifestError
 from ltx_ray.manifest.content import RawRow
 from ltx_ray.manifest.parquet_rows import parquet_rows
 from ltx_ray.manifest.text_rows import Broken, csv_rows, json_rows
+from ltx_ray.visible import visible
 
 __all__ = ["RawRow", "folder_of", "read_rows"]
 
@@ -79,7 +80,9 @@ def _locate(url: str) -> _Source:
     except PermissionError as error:
         raise ManifestError("no permission to read it; check its mode or the credentials") from error
     except Exception as error:  # every store has its own errors, and all of them mean: not readable
-        raise ManifestError(f"cannot be opened: {error}") from error
+        raise ManifestError(f"cannot be opened: {visible(str(error).strip())}") from error
+    if info["type"] not in ("file", "directory"):
+        raise ManifestError("must be a file, which is read more than once, got a pipe or a device")
     return _Source(fs, path, info["type"] == "directory")
 
 
@@ -114,7 +117,10 @@ def _file_items(fs: Any, path: str) -> Iterator[dict[str, Any] | Broken]:
             yield from parquet_rows(file if compression is None else _unpacked(file, stack))
             return
         # A byte order mark, which spreadsheets write, is dropped; line ends are the readers' matter.
-        text = stack.enter_context(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
+        # Bytes that are no UTF-8 come through as lone surrogates, and cost their line only.
+        text = stack.enter_context(
+            io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        )
         if kind in (".csv", ".tsv"):
             yield from csv_rows(text, "," if kind == ".csv" else "\t")
         else:
@@ -146,6 +152,4 @@ def _explain(error: Exception, number: int) -> str:
     where = f"after row {number}" if number else "at its start"
     if isinstance(error, PermissionError):
         return "no permission to read it; check its mode or the credentials"
-    if isinstance(error, UnicodeDecodeError):
-        return f"must be text in UTF-8, got other bytes {where}: {error.reason}"
-    return f"broken or truncated {where}: {error}"
+    return f"broken or truncated {where}: {visible(str(error).strip())}"

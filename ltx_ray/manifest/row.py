@@ -17,13 +17,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from ltx_ray.errors import UserError
 from ltx_ray.manifest.content import is_unicode, shorten
 from ltx_ray.manifest.identity import ID_RULE, check_id
+from ltx_ray.visible import STEERING
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
 _MAX_SPANS = 1000
 _MAX_TAGS = 100
 _SHOWN_PROBLEMS = 20  # of one column; a list of a thousand wrong entries must not make an endless message
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PYDANTIC = {  # error type -> our words
     "missing": "is required",
     "extra_forbidden": "is not known here",
@@ -114,8 +114,8 @@ def _text(max_length: int, *, blank: bool = False, control: bool = True) -> Befo
             raise ValueError(f"must have at most {max_length:,} characters, has {len(value):,}")
         if not is_unicode(value):
             raise ValueError("must be valid Unicode")
-        if not control and _CONTROL.search(value):
-            raise ValueError("must not have control characters")
+        if not control and STEERING.search(value):
+            raise ValueError("must not have characters that control lines or the direction of text")
         return value
 
     return _optional(check)

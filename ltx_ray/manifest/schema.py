@@ -39,6 +39,7 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("error_kind", pa.string()),
         pa.field("error", pa.string()),
         pa.field("attempts", pa.int32(), nullable=False),
+        pa.field("adapted", pa.list_(pa.string())),
         pa.field("file_name", pa.string()),
         pa.field("sha256", pa.string()),
         pa.field("bytes", pa.int64()),
@@ -82,6 +83,7 @@ def result_to_json(result: ShotResult) -> dict[str, Any]:
     """The result as plain JSON data, every field under its name: the form of the ledger."""
     record = {field.name: getattr(result, field.name) for field in fields(result)}
     record["status"] = result.status.value
+    record["adapted"] = list(result.adapted)
     record["chunks"] = [asdict(chunk) for chunk in result.chunks]
     record["stage_seconds"] = dict(result.stage_seconds)
     record["evaluation"] = dict(result.evaluation)
@@ -93,6 +95,7 @@ def result_from_json(record: Mapping[str, Any]) -> ShotResult:
     values = dict(record)
     values["status"] = Status(values["status"])
     values["chunks"] = tuple(ChunkResult(**chunk) for chunk in values.get("chunks", ()))
+    values["adapted"] = tuple(values.get("adapted") or ())
     return ShotResult(**values)
 
 

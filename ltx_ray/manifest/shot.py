@@ -104,6 +104,7 @@ def _cross_check(row: Row, config: RenderConfig, wrong: set[str]) -> list[Proble
         problems.append(Problem(("seconds", "num_frames"), f"seconds, num_frames: give one, got {got}"))
     elif not wrong & {"seconds", "num_frames", "fps"}:
         problems += _check_length(row, config.limits.max_frames)
+        problems += _check_volume(row, config.limits.max_pixels_per_shot)
     if row.width and row.height and row.width * row.height > config.limits.max_pixels:
         got = f"{shorten(row.width)} x {shorten(row.height)}"
         allowed_pixels = f"{config.limits.max_pixels:,} pixels together (limits.max_pixels of the config)"
@@ -112,6 +113,19 @@ def _cross_check(row: Row, config: RenderConfig, wrong: set[str]) -> list[Proble
     if not wrong & {"chunk_size", "overlap_frames"}:
         problems += _check_chunks(row, config)
     return problems
+
+
+def _check_volume(row: Row, most: int | None) -> list[Problem]:
+    """The whole video's pixels: what a shot costs, whatever its shape."""
+    frames = num_frames_of(row)
+    if most is None or not (frames and row.width and row.height) or row.width * row.height * frames <= most:
+        return []
+    length = "num_frames" if row.seconds is None else "seconds"
+    text = (
+        f"width, height, {length}: must be at most {most:,} pixels in all frames together "
+        f"(limits.max_pixels_per_shot of the config), got {shorten(row.width * row.height * frames)}"
+    )
+    return [Problem(("width", "height", length), text)]
 
 
 def _check_chunks(row: Row, config: RenderConfig) -> list[Problem]:

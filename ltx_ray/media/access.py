@@ -17,6 +17,7 @@ from ltx_ray.config import InputsConfig
 from ltx_ray.errors import MediaError
 from ltx_ray.media.addresses import literal_address, refusal
 from ltx_ray.redact import redacted
+from ltx_ray.visible import visible
 
 _WEB = ("http", "https")
 # A web server's IPv6 address, in which :: chains nothing.
@@ -56,7 +57,7 @@ class Access:
         regular file (a pipe would never end), or larger than ``inputs.max_bytes``."""
         real = Path(os.path.realpath(path))
         if self.roots is not None and not any(real.is_relative_to(root) for root in self._real_roots()):
-            raise MediaError(self._outside(f"{path}, which leads to {real}"))
+            raise MediaError(self._outside(f"{path}, which leads to {visible(str(real))}"))
         try:
             facts = real.stat()
         except FileNotFoundError as error:

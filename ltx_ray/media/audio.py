@@ -29,6 +29,9 @@ from ltx_ray.redact import redacted
 PREROLL_S = 1
 _WANTED = "an audio file, or a video with sound"
 
+# Samples per second that a sound may have. A block of few a second would be resampled to gigabytes.
+_RATES = (1_000, 1_000_000)
+
 # Timestamps of some containers are whole milliseconds: a smaller jump than this is rounding, not a gap.
 GAP_S = Fraction(1, 100)
 
@@ -177,7 +180,18 @@ def _decoded(
         if after is not None and packet.pts is not None and packet.duration:
             if (packet.pts + packet.duration) * packet.time_base < after:
                 continue
-        yield from (frame for frame in packet.decode() if frame.samples)
+        for frame in packet.decode():
+            _check_rate(frame.sample_rate, url)
+            if frame.samples:
+                yield frame
+
+
+def _check_rate(rate: int, url: str) -> None:
+    low, high = _RATES
+    if not low <= rate <= high:
+        raise MediaError(
+            f"{redacted(url)} must have {low:,} to {high:,} samples a second, got {rate:,}; convert it anew"
+        )
 
 
 def _audio_stream(container: InputContainer, url: str, access: Access) -> AudioStream:
@@ -185,10 +199,14 @@ def _audio_stream(container: InputContainer, url: str, access: Access) -> AudioS
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream at all"
         raise MediaError(f"{redacted(url)} must have an audio stream, got {kinds}; name a file with sound")
     stream = container.streams.audio[0]
-    if stream.codec_context is None or not stream.rate or not stream.channels:
+    if stream.codec_context is None:
+        raise MediaError(f"{redacted(url)} must hold sound of a known codec, got another; convert it to WAV")
+    if not stream.rate or not stream.channels:
         raise MediaError(
-            f"{redacted(url)} must hold sound that can be decoded, got an unknown or empty audio codec"
+            f"{redacted(url)} must hold sound with a rate and 1 to 512 channels, got {stream.rate} samples a "
+            f"second and {stream.channels or 'none, or more'} channels; convert it anew"
         )
+    _check_rate(stream.rate, url)
     limits, seconds = access.limits, _seconds(container, stream)
     if stream.channels > limits.max_audio_channels:
         raise MediaError(

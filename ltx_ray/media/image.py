@@ -1,34 +1,21 @@
 """First-frame images: any picture that PIL reads, upright, RGB, and exactly as large as the shot."""
 
 import io
-import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ltx_ray.errors import MediaError, RetryableError
 from ltx_ray.media.access import TRUSTED, Access
 from ltx_ray.media.source import open_bytes
 from ltx_ray.redact import redacted
 
-# Pictures as people have them. Others start programs of their own (EPS) or read further files.
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA", "ICO", "MPO")
-# What PIL's readers let through on broken files.
-_BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    struct.error,
-    zlib.error,
-)
+# Pictures as people have them; JPEG reads MPO too. Others start programs of their own (EPS) or read further
+# files.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA", "ICO")
 
 # EXIF orientations 5 to 8 turn the picture by a quarter, which swaps its sides.
 _QUARTER_TURNS = (5, 6, 7, 8)
@@ -118,9 +105,13 @@ def _opened(data: bytes, url: str, access: Access) -> Iterator[Image.Image]:
                     f"{image.width}x{image.height} (a decompression bomb?); scale it down"
                 )
             yield image
-    except MediaError:
+    except (MediaError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise MediaError(f"{url} must be an image of a safe size, got {error}; scale it down") from error
-    except _BROKEN as error:
+    except UnidentifiedImageError as error:  # PIL's own words name a place in memory
+        raise MediaError(
+            f"{url} must be a whole image such as PNG or JPEG, got data of another kind; save it as PNG"
+        ) from error
+    except Exception as error:  # what PIL's readers let through on broken files has no common base
         raise MediaError(f"{url} must be a whole image such as PNG or JPEG, got: {error}") from error

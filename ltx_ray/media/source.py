@@ -1,5 +1,6 @@
 """Opening media that users name, by fsspec URL or plain path, with errors told to who named it."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from fractions import Fraction
@@ -75,6 +76,15 @@ def _is_passing(error: FileNotFoundError) -> bool:
 
 
 @contextmanager
+def of_column(name: str) -> Iterator[None]:
+    """What is wrong with media is told as that of the manifest's column ``name``."""
+    try:
+        yield
+    except MediaError as error:
+        raise MediaError(f"{name}: {error}") from error
+
+
+@contextmanager
 def open_container(url: str, wanted: str, access: Access = TRUSTED) -> Iterator[InputContainer]:
     """Open a URL as a media container; also what fails while the container is used is explained.
 
@@ -83,18 +93,26 @@ def open_container(url: str, wanted: str, access: Access = TRUSTED) -> Iterator[
     """
     with closing(open_bytes(url, access)) as file:
         try:
-            with av.open(file, "r", options=OPTIONS) as container:
+            # Titles and names of artists are in whatever encoding, and are not looked at.
+            with av.open(file, "r", options=OPTIONS, metadata_errors="replace") as container:
                 yield container
         except MediaError:
             raise
-        except FFmpegError as error:
+        except (FFmpegError, ValueError, OSError) as error:
+            if not _is_of_data(error):
+                text = f"reading {redacted(url)} failed: {error}; the store may answer next time"
+                raise RetryableError(text) from error
+            why = getattr(error, "strerror", None) or error
             raise MediaError(
-                f"{redacted(url)} must be {wanted}, got data that cannot be read as such ({error.strerror}); "
+                f"{redacted(url)} must be {wanted}, got data that cannot be read as such ({why}); "
                 "check that it plays, or convert it"
             ) from error
-        except OSError as error:
-            text = f"reading {redacted(url)} failed: {error}; the store may answer next time"
-            raise RetryableError(text) from error
+
+
+def _is_of_data(error: Exception) -> bool:
+    """Whether what was read is to blame: damaged data also lead to places that are not in the file, which
+    disks call an invalid argument, and fsspec a ValueError."""
+    return isinstance(error, FFmpegError | ValueError) or getattr(error, "errno", None) == errno.EINVAL
 
 
 def films(container: InputContainer) -> list[VideoStream]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ltx_ray.checkpoints import tiny_path
 from ltx_ray.errors import ModelError
+from ltx_ray.models import hub
 from ltx_ray.models.inspection import config_of, inspect, read_object
 from ltx_ray.models.weight_files import ADAPTER_FILE, LOADING
 from ltx_ray.planning.geometry import Ratios
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 _SUFFIXES = (".safetensors", ".json", ".model", ".txt")
 # Only inside the parts' folders: the root of Lightricks/LTX-Video holds 250 GB of single-file checkpoints.
-_FETCHED = ["model_index.json", *(f"{part}/*{suffix}" for part in _PARTS for suffix in _SUFFIXES)]
+FETCHED = ["model_index.json", *(f"{part}/*{suffix}" for part in _PARTS for suffix in _SUFFIXES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +121,12 @@ class Checkpoint:
             yield from (path for path in (self.path / part).iterdir() if path.suffix in _SUFFIXES)
 
 
-def resolve(name: str) -> Checkpoint:
+def resolve(name: str, *, fetch: bool = True) -> Checkpoint:
     """The checkpoint that ``name`` means: ``tiny``, a folder, or a hub id, perhaps with ``@revision``.
 
     A hub id is fetched into the Hugging Face cache, or found there; HF_HUB_OFFLINE=1 forbids the network.
-    Raises ModelError where nothing is found, or what is found cannot be used.
+    Raises ModelError where nothing is found, or what is found cannot be used; without ``fetch``
+    ModelAbsentError where a hub id is not in the cache.
     """
     folder = Path(name).expanduser()
     if name == "tiny":
@@ -135,26 +137,11 @@ def resolve(name: str) -> Checkpoint:
         raise ModelError(f"the model must be 'tiny', a folder or a hub id, got {name!r}: no such folder")
     else:
         repository, _, revision = name.partition("@")
-        path = _fetch(repository, revision or None)
+        path = (hub.fetch if fetch else hub.cached)(repository, revision or None, FETCHED)
         # A snapshot's folder is named by its commit.
         checkpoint = Checkpoint(repository, path, path.name)
     inspect(checkpoint.path)
     return checkpoint
-
-
-def _fetch(repository: str, revision: str | None) -> Path:
-    from huggingface_hub import constants, snapshot_download
-
-    try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=_FETCHED))
-    except Exception as error:  # of the network, the hub, the cache and the disk: no common base
-        mode = "offline (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else f"at {constants.ENDPOINT}"
-        raise ModelError(
-            f"the model must be 'tiny', a folder or a hub id, got {repository!r}: there is no such "
-            f"folder, and looking for it on the Hugging Face hub, {mode}, revision {revision or 'main'}, "
-            f"failed: {error} Check the spelling and the network, log in with HF_TOKEN if it is private "
-            "or gated, or give the folder of a checkpoint that was fetched before."
-        ) from error
 
 
 @lru_cache(maxsize=1024)

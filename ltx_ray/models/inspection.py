@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ltx_ray.errors import ModelError
+from ltx_ray.models.weight_files import is_pickle
 
 # The classes that are loaded for each part; another one is refused, never looked up by name.
 CLASSES = {
@@ -61,7 +62,12 @@ def weight_files(folder: Path, part: str) -> list[Path]:
         shards = read_object(index).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise ModelError(f"{index} must map weights to their files in 'weight_map', got {shards!r}")
-        return [single.with_name(str(shard)) for shard in sorted(set(shards.values()))]
+        names = {str(shard) for shard in shards.values()}
+        if foreign := sorted(name for name in names if "/" in name or not name.endswith(".safetensors")):
+            raise ModelError(
+                f"{index} must name .safetensors files that lie beside it, got {foreign[0]!r}; fetch it again"
+            )
+        return [single.with_name(name) for name in sorted(names)]
     pickles = sorted(path.name for path in single.parent.iterdir() if path.suffix in _PICKLES)
     if pickles:
         raise ModelError(
@@ -127,12 +133,20 @@ def _check_whole(path: Path) -> None:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
+            head = file.read(8)
+            length = int.from_bytes(head, "little")
+            if is_pickle(head) and length > size - 8:
+                raise ModelError(
+                    f"{path} must be a safetensors file, got a pickle: those can run code and are never "
+                    "loaded; convert it with save_pretrained(..., safe_serialization=True)"
+                )
             header = json.loads(file.read(length)) if 0 < length <= size - 8 else {}
         stops = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror}); fetch the checkpoint again") from error
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except ModelError:
+        raise
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path} is no safetensors file: its header is broken ({error})") from error
     wanted = 8 + length + max(stops, default=0)
     if size != wanted:

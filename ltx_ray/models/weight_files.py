@@ -135,12 +135,22 @@ def file_metadata(data: bytes) -> dict[str, str]:
     return found
 
 
+def is_pickle(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` is a pickle, also as torch.save writes it, in a zip file."""
+    return head.startswith((b"PK\x03\x04", *(bytes([0x80, protocol]) for protocol in range(2, 6))))
+
+
 def _header(data: bytes, url: str, wanted: str) -> dict[str, Any]:
     """The JSON header of a safetensors file; its length are the file's first 8 bytes."""
     length = int.from_bytes(data[:8], "little")
+    if is_pickle(data[:4]) and length > len(data) - 8:
+        raise ModelError(
+            f"{wanted} must be a safetensors file, got {url}, which is a pickle: those can run code and are "
+            "never loaded; save it with safetensors.torch.save_file"
+        )
     try:
         header = json.loads(data[8 : 8 + length]) if 0 < length <= len(data) - 8 else None
-    except ValueError:
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
         raise ModelError(f"{wanted} must be a safetensors file, got {url}: its header is broken")

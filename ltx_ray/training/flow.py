@@ -73,10 +73,14 @@ class FlowObjective(nn.Module):
         """``batch`` is one of ``WindowBatches``."""
         layout: Layout = batch["layout"]
         clean = clean_window(batch["latents"], layout)
-        noise = torch.randn(clean.shape, generator=draw).to(clean)
-        told, held = window_levels(layout, _sigmas(len(clean), draw).to(clean))
+        # Clips that are alike but for a word share their noise: what errors they have in common teaches
+        # nothing about the word then, and what is left is what the word means.
+        alike = batch["alike"]
+        groups = len(clean) // alike
+        noise = torch.randn((groups, *clean.shape[1:]), generator=draw).repeat_interleave(alike, 0).to(clean)
+        told, held = window_levels(layout, _sigmas(groups, draw).repeat_interleave(alike).to(clean))
         levels = held[:, None, :, None, None]
-        known = worn_tail(clean, layout, draw)
+        known = worn_tail(clean, layout, draw, alike)
         noisy = (1 - levels) * known + levels * noise
         rows, columns = clean.shape[3:]
         coordinates = layout_coordinates(layout, rows, columns, batch["fps"], self._rope, self._ratios)

@@ -44,6 +44,7 @@ class SizedSource:
 
     source: ClipSource
     share: float
+    alike: int = 1  # clips in a row whose prompts differ in one word, and whose pictures in what it means
 
 
 # Clips that a VAE's previews show and are measured on, and those by which a warm start is scaled.
@@ -52,37 +53,39 @@ _WARM = Bucket(48, 17, 64, 64)
 
 _FIRST_SCENE = 2_000_000  # behind those of the VAE's previews and batches
 # Scenes of the world by size: about three hours of video. By the shares, windows of all sizes are common;
-# large frames are short, so that they cost no more than small ones. Four in ten windows are of clips of three
-# latents, of sizes at which the VAE keeps corners: a batch holds many of them, and what a prompt's words look
-# like is learnt by the number of scenes, not of frames.
+# large frames are short, so that they cost no more than small ones. Half of the windows are of short clips
+# that come in pairs, alike but for their shapes, of sizes at which the VAE keeps corners: a square is but a
+# little of a picture away from a circle, and without its pair that is lost in the noise of all else.
 _WORLD = (
-    # count, frames, height, width, share
-    (1600, 57, 96, 96, 0.13),
-    (300, 121, 96, 96, 0.06),
-    (300, 161, 96, 96, 0.09),
-    (450, 57, 128, 128, 0.08),
-    (100, 121, 128, 128, 0.04),
-    (350, 57, 96, 160, 0.04),
-    (200, 57, 160, 96, 0.03),
-    (200, 41, 192, 192, 0.05),
-    (80, 41, 192, 320, 0.02),
-    (80, 121, 160, 256, 0.03),
-    (120, 9, 384, 640, 0.02),
-    (30, 9, 704, 1280, 0.01),
-    (1500, 17, 128, 128, 0.15),
-    (400, 17, 128, 192, 0.06),
-    (400, 17, 192, 128, 0.06),
-    (1000, 17, 192, 192, 0.10),
-    (200, 17, 192, 320, 0.03),
+    # count, frames, height, width, share, alike
+    (1600, 57, 96, 96, 0.11, 1),
+    (300, 121, 96, 96, 0.05, 1),
+    (300, 161, 96, 96, 0.07, 1),
+    (450, 57, 128, 128, 0.06, 1),
+    (100, 121, 128, 128, 0.04, 1),
+    (350, 57, 96, 160, 0.03, 1),
+    (200, 57, 160, 96, 0.03, 1),
+    (200, 41, 192, 192, 0.04, 1),
+    (80, 41, 192, 320, 0.02, 1),
+    (80, 121, 160, 256, 0.02, 1),
+    (120, 9, 384, 640, 0.02, 1),
+    (30, 9, 704, 1280, 0.01, 1),
+    (1200, 17, 128, 128, 0.16, 2),
+    (400, 17, 128, 192, 0.08, 2),
+    (400, 17, 192, 128, 0.08, 2),
+    (800, 17, 192, 192, 0.15, 2),
+    (160, 17, 192, 320, 0.03, 2),
 )
 
 
 def world_sources(scale: float = 1.0) -> list[SizedSource]:
     """The world's scenes for the transformer; ``scale`` times as many."""
     first, made = _FIRST_SCENE, []
-    for count, frames, height, width, share in _WORLD:
+    for count, frames, height, width, share, alike in _WORLD:
         number = max(8, round(count * scale))
-        made.append(SizedSource(WorldSource(number, frames, height, width, first), share))
+        number -= number % alike
+        source = WorldSource(number, frames, height, width, first, paired=alike == 2)
+        made.append(SizedSource(source, share, alike))
         first += 100_000
     return made
 
@@ -174,7 +177,8 @@ def train_flow(
     )
     shares = [each.share for each in sources]
     windows = replace(windows, processes=PartialState().num_processes)
-    batches = WindowBatches(encoded, shares, texts, _data_steps(settings), windows)
+    alike = [each.alike for each in sources]
+    batches = WindowBatches(encoded, shares, texts, _data_steps(settings), windows, alike)
     return fit(objective, batches, settings, say, stop=stop)
 
 

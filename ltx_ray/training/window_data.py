@@ -30,7 +30,9 @@ class WindowBatches(Dataset[Batch]):
     """Batch of step n: windows of one set of clips, in one layout.
 
     {"latents" [B, C, T, H, W] float32 of whole clips, "layout", "embeds" [B, L, D], "mask" [B, L],
-    "sound" [B, S] float32 or None, "sample_rate", "fps"}. ``shares`` says how often each set is drawn.
+    "sound" [B, S] float32 or None, "sample_rate", "fps", "alike"}. ``shares`` says how often each set is
+    drawn, ``alike`` how many clips in a row of a set differ in one word of their prompts alone: they come
+    together.
     """
 
     def __init__(
@@ -40,8 +42,10 @@ class WindowBatches(Dataset[Batch]):
         texts: TextTable,
         steps: int,
         settings: WindowSettings,
+        alike: Sequence[int] = (),
     ) -> None:
         self._clips, self._texts, self._steps, self._settings = clips, texts, steps, settings
+        self._alike = alike or [1] * len(clips)
         self._shares = np.array(shares) / sum(shares)
 
     def __len__(self) -> int:
@@ -50,13 +54,16 @@ class WindowBatches(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         settings = self._settings
         shared = np.random.default_rng([_STREAM, settings.seed, step // settings.processes])
-        clips = self._clips[shared.choice(len(self._clips), p=self._shares)]
+        number = shared.choice(len(self._clips), p=self._shares)
+        clips, alike = self._clips[number], self._alike[number]
         count, _, frames, rows, columns = clips.latents.shape
         layout = draw_layout(shared, frames, settings.longest)
         draw = np.random.default_rng([_STREAM + 1, settings.seed, step])
-        size = max(1, round(settings.tokens / ((layout.length + layout.extra) * rows * columns)))
-        chosen = draw.integers(count, size=size)
-        prompts = ["" if draw.uniform() < settings.text_dropout else clips.prompts[index] for index in chosen]
+        tokens = (layout.length + layout.extra) * rows * columns
+        groups = draw.integers(count // alike, size=max(1, round(settings.tokens / (tokens * alike))))
+        is_told = (draw.uniform(size=len(groups)) >= settings.text_dropout).repeat(alike)
+        chosen = (groups[:, None] * alike + np.arange(alike)).ravel()
+        prompts = [clips.prompts[row] if told else "" for row, told in zip(chosen, is_told, strict=True)]
         embeds, mask = self._texts.of(prompts)
         batch: dict[str, Any] = {
             "latents": clips.latents[chosen].float(),
@@ -66,5 +73,6 @@ class WindowBatches(Dataset[Batch]):
             "sound": clips.heard(chosen),
             "sample_rate": clips.sample_rate,
             "fps": clips.fps,
+            "alike": alike,
         }
         return batch

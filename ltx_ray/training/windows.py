@@ -72,16 +72,18 @@ def clean_window(latents: Tensor, layout: Layout) -> Tensor:
     return torch.cat(parts, dim=2)
 
 
-def worn_tail(window: Tensor, layout: Layout, draw: torch.Generator) -> Tensor:
-    """``clean_window``'s result with a little noise on its tail, more on some and less on others."""
+def worn_tail(window: Tensor, layout: Layout, draw: torch.Generator, alike: int = 1) -> Tensor:
+    """``clean_window``'s result with a little noise on its tail, more on some and less on others; ``alike``
+    clips in a row have the same."""
     if not layout.tail:
         return window
     part = slice(layout.length, layout.length + layout.tail)
     tail = window[:, :, part]
-    level = _TAIL_NOISE * torch.rand((len(tail), 1, 1, 1, 1), generator=draw)
-    noise = torch.randn(tail.shape, generator=draw)
+    groups = len(tail) // alike
+    level = _TAIL_NOISE * torch.rand((groups, 1, 1, 1, 1), generator=draw)
+    noise = level * torch.randn((groups, *tail.shape[1:]), generator=draw)
     worn = window.clone()
-    worn[:, :, part] = tail + (level * noise).to(tail)
+    worn[:, :, part] = tail + noise.repeat_interleave(alike, 0).to(tail)
     return worn
 
 

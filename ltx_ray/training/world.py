@@ -149,6 +149,15 @@ def scene(seed: int, seconds: float, split: Split = "train") -> Scene:
     return made if made.sound is None else replace(made, onsets=beats(draw, seconds))
 
 
+def pair(each: Scene) -> tuple[Scene, Scene]:
+    """``each`` in two shapes that its split has in its colour and direction, alike in all else. Circle and
+    square, which differ least, are a pair oftenest."""
+    found = [s for s in SHAPES if (each.colour, s, each.direction) in TRIPLES[each.split]]
+    first = int(each.seed % 3 == 2) if len(found) == 3 else 0
+    one, other = (replace(each, shape=shape) for shape in found[first : first + 2])
+    return one, other
+
+
 def beats(draw: np.random.Generator, seconds: float) -> tuple[float, ...]:
     """Onsets in [0, seconds), in seconds, with gaps between which each flash ends."""
     found: list[float] = []

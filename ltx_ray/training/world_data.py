@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from ltx_ray.training.clips import Clip, ClipSource
 from ltx_ray.training.loop import Batch
-from ltx_ray.training.world import VERSION, Scene, scene
+from ltx_ray.training.world import VERSION, Scene, pair, scene
 from ltx_ray.training.world_picture import coverage, render
 from ltx_ray.training.world_prompts import prompt
 from ltx_ray.training.world_sound import SAMPLE_RATE, render_sound
@@ -114,12 +114,20 @@ def example_clips(count: int, bucket: Bucket) -> list[Tensor]:
 
 
 class WorldSource:
-    """``count`` scenes at one size as a ``ClipSource``: scene numbers from ``first`` on."""
+    """``count`` clips of one size as a ``ClipSource``: of scenes from the number ``first`` on. ``paired``: of
+    each scene two clips, of two shapes."""
 
     def __init__(
-        self, count: int, frames: int, height: int, width: int, first: int = 2 * _FIRST_SEED
+        self,
+        count: int,
+        frames: int,
+        height: int,
+        width: int,
+        first: int = 2 * _FIRST_SEED,
+        *,
+        paired: bool = False,
     ) -> None:
-        self._count, self._first = count, first
+        self._count, self._first, self._paired = count, first, paired
         self._frames, self._height, self._width = frames, height, width
 
     def __len__(self) -> int:
@@ -127,7 +135,10 @@ class WorldSource:
 
     def __getitem__(self, index: int) -> Clip:
         seconds = self._frames / FPS
-        each = scene(self._first + index, seconds)
+        if self._paired:
+            each = pair(scene(self._first + index // 2, seconds))[index % 2]
+        else:
+            each = scene(self._first + index, seconds)
         pixels = render(each, self._frames, self._height, self._width, fps=FPS)
         sound = torch.from_numpy(render_sound(each, seconds))
         return Clip(
@@ -137,4 +148,7 @@ class WorldSource:
     @property
     def fingerprint(self) -> str:
         """Names the clips."""
-        return f"world-{VERSION}-{self._first}-{self._count}-{self._frames}x{self._height}x{self._width}"
+        kind = "pairs-" if self._paired else ""
+        return (
+            f"world-{VERSION}-{kind}{self._first}-{self._count}-{self._frames}x{self._height}x{self._width}"
+        )

@@ -26,7 +26,7 @@ FAULT = os.environ.get("LTX_RAY_FAULT", "")
 _IN_WORK = {
     "Conditioner": ("actors.conditioner", "encode_prompts"),
     "Denoiser": ("actors.denoiser", "denoise_chunk"),
-    "TileDecoder": ("actors.tile_decoder", "decode_tile"),
+    "TileDecoder": ("actors.tile_decoder", "decode_in_parts"),
     "Assembler": ("actors.assembler", "sha256_file"),
 }
 _STAGES = {
