@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from fragile_store import FragileFileSystem
-from simulated_farm import CONFIG, Odds, Row, World, fresh_url, output_rows, render_once, write_manifest
+from simulated_farm import fresh_url, output_rows, render_once, write_manifest
+from simulated_world import CONFIG, Odds, Row, World
 
 from ltx_ray.run import RunSpec
 from ltx_ray.types import Stage

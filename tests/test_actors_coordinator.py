@@ -11,19 +11,8 @@ import pytest
 from fragile_store import FragileFileSystem, PowerLossError
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from simulated_farm import (
-    CONFIG,
-    Cut,
-    Odds,
-    Row,
-    Rows,
-    Through,
-    World,
-    fresh_url,
-    output_rows,
-    render_once,
-    write_manifest,
-)
+from simulated_farm import Rows, Through, fresh_url, output_rows, render_once, write_manifest
+from simulated_world import CONFIG, Cut, Odds, Row, World
 
 from actors.progress import Summary
 from actors.simulated_pool import Fate
