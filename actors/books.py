@@ -42,19 +42,16 @@ class Books:
         """Make records and ended shots durable, then tell the world of the shots."""
         ended, self._ended = self._ended, []
         await self._ledger.commit([*records, *(result for result, _ in ended)])
-        for result, log in ended:
+        for result, _ in ended:
             self._tally.end(result)
             await self._publisher.add(result)
-            await self._write_log(result.id, log)
             if result.status in (Status.DONE, Status.CANCELLED) and not self._limits.keep_work:
                 await self._remove(f"work/{self._shard}/{result.id}")
+        await asyncio.gather(*(self._write_log(result.id, log) for result, log in ended if log.tells))
 
     async def close(self, history: History, begun: Iterable[tuple[str, ShotLog]], *, complete: bool) -> None:
         """The call is over, whether the run is ``complete`` or not; ``begun``: shots that have not ended."""
         await self.commit()
-        for shot_id, log in begun:
-            log.say("the run stops here; the same command goes on")
-            await self._write_log(shot_id, log)
         # With --limit, there may be work of shots that this call was not asked for.
         keeps = self._limits.keep_work or self._tally.has_failures or history.has_failures
         if complete and not (keeps or history.artefacts):
@@ -67,6 +64,10 @@ class Books:
             kept=history.files(),
             may_delete=self._keeper.check if self._keeper else lambda: None,
         )
+        stopped = list(begun)
+        for _, log in stopped:
+            log.say("the run stops here; the same command goes on")
+        await asyncio.gather(*(self._write_log(shot_id, log) for shot_id, log in stopped))
 
     async def _write_log(self, shot_id: str, log: ShotLog) -> None:
         if text := log.text():

@@ -16,13 +16,14 @@ from actors.books import Books
 from actors.deadline import Deadlines
 from actors.intake import Intake, Skipped
 from actors.keeper import Keeper
-from actors.node_care import Draining, NodeCare
+from actors.node_care import Look, NodeCare
 from actors.nodes import Nodes
 from actors.pool import Pool, Terms
 from actors.progress import Progress, Summary, Tally
 from actors.publisher import Publisher
 from actors.rejection import rejection, row_error
-from actors.retry import Verdict, judge
+from actors.retry import BLAMED, Verdict, judge
+from actors.room import Room
 from actors.shot_log import ShotLog
 from actors.shot_run import ShotRun
 from actors.steering import Steering
@@ -35,7 +36,6 @@ from ltx_ray.errors import (
     LtxRayError,
     RunHopelessError,
     StorageError,
-    WorkerLostError,
 )
 from ltx_ray.ledger.control import Request, Standing
 from ltx_ray.ledger.history import History
@@ -62,10 +62,11 @@ class Coordinator:
         publisher: Publisher,
         keeper: Keeper | None = None,  # None: nobody else can write to this OUT
         nodes: Nodes | None = None,  # those of the pools; None: all on one
-        draining: Draining | None = None,  # None: no node is ever drained
+        look: Look | None = None,  # at the nodes; None: there is but one
         standing: Standing | None = None,  # what was asked of a coordinator before this one
         gpu_shares: Mapping[Stage, float] | None = None,  # of one task
         *,
+        gpu_hours: float = 0.0,  # that a coordinator before this one has used
         total: int,  # rows
         cost: Callable[[int], float],  # of a row, by its number
         total_cost: float,
@@ -82,13 +83,13 @@ class Coordinator:
         self._decodes = DecodeQueue(spec.config.pools.max_decoded_bytes)
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()  # None: only look up
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._tally = Tally(total, total_cost, gpu_shares or {})
+        self._tally = Tally(total, total_cost, gpu_shares or {}, gpu_hours)
         self._books = Books(ledger, publisher, keeper, self._tally, spec.config.limits, shard)
         self._failed = 0  # shots, in this call
         self._stopping = self._exhausted = self._is_warm = False
         self._steering = Steering(pools, ledger, history.cancelled, standing or Standing())
         self._deadlines = Deadlines(spec.config)
-        self._care = NodeCare(nodes or Nodes(), draining, self._tally.say)
+        self._care = NodeCare(nodes or Nodes(), look, Room(pools, self._tally.say), self._tally.say)
         self._fatal: LtxRayError | None = None
 
     async def run(self) -> Summary:
@@ -118,7 +119,7 @@ class Coordinator:
         if self._fatal:
             raise self._fatal
         if self._keeper is not None:
-            await self._keeper.end(self.progress())
+            await self._keeper.end(self.progress(), complete=self._is_complete)
         return self._tally.summary(self.progress(), interrupted=not self._is_complete)
 
     @property
@@ -257,6 +258,7 @@ class Coordinator:
         """Commit what came, then let it count."""
         received = []
         for active, task, done in events:
+            self._tally.use(task.key.stage, done.seconds)
             if active.closed:
                 continue
             if isinstance(done.outcome, Failure):
@@ -293,6 +295,7 @@ class Coordinator:
         self._tally.say(f"{active.shot.id} {task.key}: {failure.message}")
         config = self._spec.config
         divisible = task.key.stage is Stage.DECODE and not config.reproducible
+        was_alone = active.tries[task.key].alone
         verdict = judge(failure, active.tries[task.key], config.limits, divisible=divisible)
         active.log.failed(task.key, failure, node, verdict.value)
         if verdict is Verdict.STOP:
@@ -301,8 +304,7 @@ class Coordinator:
         elif verdict is Verdict.RETRY:
             self._tally.retries += 1
             if failure.kind != InputLostError.kind:
-                lost = failure.kind == WorkerLostError.kind
-                self._care.failed(node, active.place(task.key), lost=lost)
+                self._care.failed(node, active.place(task.key), counts=failure.kind in BLAMED)
             if failure.kind == InputLostError.kind:
                 active.lose(task, failure.lost)
             elif failure.kind == BadResultError.kind and task.key.stage is Stage.ASSEMBLE:
@@ -314,9 +316,8 @@ class Coordinator:
             )
         else:
             text = failure.traceback or failure.message
-            if failure.kind == OUT_OF_MEMORY:
-                beside = " (alone on its node)" if active.tries[task.key].failures > 1 else ""
-                text = f"{text.rstrip()}\n{failure.needed}{beside}"
+            if failure.kind == OUT_OF_MEMORY and failure.needed:
+                text = f"{text.rstrip()}\n{failure.needed}{' (alone on its node)' if was_alone else ''}"
             self._end(active, active.result(self._spec, Status.FAILED, failure.kind, text))
 
     def _cancel(self, active: ShotRun) -> None:

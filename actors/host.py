@@ -75,10 +75,11 @@ class Host:
         before = read_lease(store)
         ledger, history = Ledger.open(store)
         lease = Lease(store, job.owner, ledger.epoch)
+        goes_on = before is not None and before.owner == job.owner  # in place of a coordinator that was lost
+        if not goes_on:
+            forget(store)
         lease.renew()
         store.write(COMMAND_FILE, job.command)
-        if before is None or before.owner != job.owner:
-            forget(store)
         nodes = Nodes()
         return Coordinator(
             job.run,
@@ -89,9 +90,10 @@ class Host:
             Publisher(job.run.out),
             Keeper(store, lease),
             nodes,
-            self._site.draining,
+            self._site.look,
             standing(store),
             self._site.gpus,
+            gpu_hours=before.progress["gpu_hours"] if goes_on and before and before.progress else 0.0,
             total=total,
             cost=index.cost,
             total_cost=index.total_cost,

@@ -46,7 +46,9 @@ class Keeper:
         """Raise LeaseLostError where another driver has taken over: nothing may be deleted any more."""
         self._lease.check()
 
-    async def end(self, progress: Progress) -> None:
-        """Let the next driver begin at once, with nothing that was asked of this one."""
-        await asyncio.to_thread(forget, self._store)
+    async def end(self, progress: Progress, *, complete: bool) -> None:
+        """Let the next driver begin at once. What is still asked of a run that is not ``complete`` stays:
+        whoever asked is not told that it was done."""
+        if complete:
+            await asyncio.to_thread(forget, self._store)
         await asyncio.to_thread(lambda: self._lease.renew(asdict(progress), ended=True))

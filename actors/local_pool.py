@@ -9,6 +9,7 @@ from typing import Any
 from actors.nodes import Nodes
 from actors.pool import Pool
 from actors.registry import actor_class
+from actors.site import Seen
 from actors.work import Done, StageActor
 from ltx_ray.models.weight_files import LOADING
 from ltx_ray.run import RunSpec
@@ -65,6 +66,6 @@ class LocalSite:
         """A pool of threads for each stage; ``sizes`` says how many at most."""
         return {stage: Pool(stage, LocalLauncher(stage, run), sizes[stage], nodes) for stage in Stage}
 
-    async def draining(self) -> Collection[str]:
-        """Nothing drains it."""
-        return ()
+    async def look(self) -> Seen:
+        """There is but one."""
+        return Seen(living=frozenset({LocalWorker.node}))

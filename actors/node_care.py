@@ -1,23 +1,26 @@
 """Keeps work off nodes that will go, and off nodes that fail what others can do."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 
 from actors.nodes import Nodes
 from actors.quarantine import Place, Quarantine
+from actors.room import Room
+from actors.site import Seen
 
-_LOOK_SECONDS = 1.0  # between two looks at which nodes are drained; a spot notice leaves 30 s or more
-Draining = Callable[[], Awaitable[Collection[str]]]
+_LOOK_SECONDS = 2.0  # between two looks at the nodes; a spot notice leaves 30 s or more
+Look = Callable[[], Awaitable[Seen]]
 
 
 class NodeCare:
-    """Of one run. ``draining`` tells which nodes are about to go (None: none ever); ``say`` tells people what
-    is done."""
+    """Of one run. ``look`` tells which nodes there are (None: there is but one, for ever); ``say`` tells
+    people what is done."""
 
-    def __init__(self, nodes: Nodes, draining: Draining | None, say: Callable[[str], None]) -> None:
-        self._nodes, self._draining, self._say = nodes, draining, say
+    def __init__(self, nodes: Nodes, look: Look | None, room: Room, say: Callable[[str], None]) -> None:
+        self._nodes, self._look, self._room, self._say = nodes, look, room, say
         self._quarantine = Quarantine()
-        self._drained: frozenset[str] = frozenset()
+        self._seen = Seen()
+        self._is_blind = False  # the last look failed
 
     @property
     def quarantined(self) -> tuple[str, ...]:
@@ -25,18 +28,21 @@ class NodeCare:
         return tuple(sorted(self._quarantine.out))
 
     async def watch(self) -> None:
-        """Close nodes that are drained, until cancelled."""
-        while self._draining is not None:
-            drained = frozenset(await self._draining())
-            for node in sorted(drained - self._drained):
-                self._say(f"node {node} is being drained: it gets no more work")
-            self._drained = drained
-            self._close()
+        """Close nodes that are drained, and make room for what finds no place, until cancelled."""
+        while self._look is not None:
+            try:
+                self._take_in(await self._look())
+                self._is_blind = False
+            except Exception as error:  # of whatever is wrong with the cluster just now; the run goes on
+                if not self._is_blind:
+                    self._say(f"the cluster does not tell which nodes it has: {error}")
+                self._is_blind = True
+            self._room.look(asyncio.get_running_loop().time())
             await asyncio.sleep(_LOOK_SECONDS)
 
-    def failed(self, node: str, place: Place, *, lost: bool) -> None:
-        """A task has failed on ``node``, not plainly by its row's fault; ``lost``: its actor went away."""
-        self._quarantine.failed(node, place, counts=not lost)
+    def failed(self, node: str, place: Place, *, counts: bool) -> None:
+        """A task has failed on ``node``; ``counts``: for a reason that may be the node's."""
+        self._quarantine.failed(node, place, counts=counts)
 
     def shunned(self, place: Place) -> frozenset[str]:
         """Nodes on which the task has failed: it is tried elsewhere, if there is an elsewhere."""
@@ -44,7 +50,8 @@ class NodeCare:
 
     def succeeded(self, node: str, place: Place) -> None:
         """A task went well on ``node``."""
-        for bad in self._quarantine.succeeded(node, place, self._nodes.known - self._drained):
+        living = self._seen.living or self._nodes.known
+        for bad in self._quarantine.succeeded(node, place, living - self._seen.draining):
             self._say(f"node {bad} is quarantined: three shots failed there that went well elsewhere")
             self._close()
 
@@ -52,5 +59,15 @@ class NodeCare:
         """The shot has ended."""
         self._quarantine.forget(shot)
 
+    def _take_in(self, seen: Seen) -> None:
+        for node in sorted(seen.draining - self._seen.draining):
+            self._say(f"node {node} is being drained: it gets no more work")
+        self._seen = seen
+        staying = seen.living - seen.draining
+        if self._quarantine.out and staying and staying <= self._quarantine.out:
+            self._say("only quarantined nodes are left: they get work again")
+            self._quarantine.lift()
+        self._close()
+
     def _close(self) -> None:
-        self._nodes.close(self._drained | self._quarantine.out)
+        self._nodes.close(self._seen.draining | self._quarantine.out)

@@ -1,10 +1,11 @@
-"""Which nodes may be given work: shared by the pools of a run. Pure bookkeeping, no clocks.
+"""Which nodes may be given work: shared by the pools of a run. Bookkeeping, without clocks.
 
 A node is closed while it is drained or quarantined: nothing more begins there. A node is held for one job
 that has to have it for itself, such as one that ran out of memory beside others: what runs there ends, the
 job runs, and the node is free again.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
@@ -33,6 +34,11 @@ class Nodes:
         if self.closed != (wanted := frozenset(nodes)):
             self.closed = wanted
             self._tell()
+
+    def avoided(self) -> frozenset[str] | None:
+        """Nodes on which no worker should be launched; None: for now there is no other."""
+        shut = self.closed | self._held.keys()
+        return None if self._held and self.known and self.known <= shut else frozenset(shut)
 
     def begin(self, node: str) -> None:
         """A job begins on ``node``."""
@@ -69,6 +75,7 @@ class Nodes:
         held = next((node for node, owner in self._held.items() if owner is job), None)
         if held is not None and (held not in alive or not self._is_open(held)):
             self._release(job)  # its worker is gone: another node will do
+            asyncio.get_running_loop().call_soon(self._tell)
             held = None
         if held is None:
             free = [node for node in alive if self._is_open(node) and node not in self._held]

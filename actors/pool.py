@@ -108,7 +108,14 @@ class Pool:
     def warm_up(self) -> None:
         """Launch the first worker ahead of its work: loading a model takes longer than finding it out."""
         if not (self._idle or self._busy or self._launching) and self._most:
-            self._start()
+            self._start(self._nodes.closed)
+
+    def let_one_go(self) -> bool:
+        """Let an idle worker go that nothing waits for, to make room; whether there was one."""
+        if self._queue or not self._idle:
+            return False
+        self._discard(self._idle.pop())
+        return True
 
     def state(self) -> PoolState:
         """What the pool is doing now."""
@@ -160,10 +167,15 @@ class Pool:
                 break  # what takes any worker did not get one: nothing after it does
         for entry in waiting:
             heapq.heappush(self._queue, entry)
+        avoided = self._nodes.avoided()
+        if avoided is None:
+            return  # a launch beside what has its node for itself: later
         staying = sum(worker.node not in self._nodes.closed for worker in self._busy)
         alive = staying + len(self._idle) + self._launching
-        for _ in range(min(len(self._queue) - self._launching, self._most - alive)):
-            self._start()
+        # What waits although there are idle workers waits for a node: another worker would not help.
+        wanted = len(self._queue) - len(self._idle) - self._launching
+        for _ in range(min(wanted, self._most - alive)):
+            self._start(avoided)
 
     def _worker_for(self, asked: _Asked) -> Worker | None:
         if asked.terms.alone:
@@ -181,13 +193,13 @@ class Pool:
     def _nodes_changed(self) -> None:
         for worker in [each for each in self._idle if each.node in self._nodes.closed]:
             self._idle.remove(worker)
-            worker.close()
+            self._discard(worker)
         if self._most:
             self._pump()
 
-    def _start(self) -> None:
+    def _start(self, avoided: frozenset[str]) -> None:
         self._launching += 1
-        self._keep(self._launch())
+        self._keep(self._launch(avoided))
 
     def _keep(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
@@ -195,9 +207,9 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _launch(self) -> None:
+    async def _launch(self, avoided: frozenset[str]) -> None:
         try:
-            worker = await self._launcher.launch(self._nodes.closed)
+            worker = await self._launcher.launch(avoided)
         except WorkerLostError as error:
             self._lost_launches += 1
             if self._lost_launches >= _MAX_LOST_LAUNCHES:
@@ -212,18 +224,20 @@ class Pool:
         self._nodes_changed()  # its node may have been closed meanwhile
 
     async def _serve(self, worker: Worker, asked: _Asked, future: asyncio.Future[Done]) -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             async with asyncio.timeout(asked.terms.seconds) as limit:
                 done = await worker.call(asked.job, asked.inputs)
         except Exception as raised:  # a failed job is a result: a worker that raises is in no known state
             self._end(worker, asked, dismiss=True)
             error = self._hung(asked) if limit.expired() else raised
-            self._answer(future, worker, Done(outcome=Failure.of(error)))
+            self._answer(future, worker, Done(outcome=Failure.of(error)), clock() - began)
         else:
             # What a worker that ran out of memory holds on to by now may be what the next one lacks.
             ran_out = isinstance(done.outcome, Failure) and done.outcome.kind == OUT_OF_MEMORY
             self._end(worker, asked, dismiss=ran_out or self._recycling.is_due(worker, done))
-            self._answer(future, worker, done)
+            self._answer(future, worker, done, clock() - began)
         self._pump()
 
     def _hung(self, asked: _Asked) -> Exception:
@@ -231,19 +245,22 @@ class Pool:
             f"{asked.job.task.key} should take less than {asked.terms.seconds:.0f} s, but did not end"
         )
 
-    def _answer(self, future: asyncio.Future[Done], worker: Worker, done: Done) -> None:
+    def _answer(self, future: asyncio.Future[Done], worker: Worker, done: Done, seconds: float) -> None:
         if not future.done():
-            future.set_result(replace(done, worker_node=worker.node))
+            future.set_result(replace(done, worker_node=worker.node, seconds=seconds))
 
     def _end(self, worker: Worker, asked: _Asked, *, dismiss: bool) -> None:
         """``worker`` has its job no more."""
         self._busy.discard(worker)
         if dismiss or worker.node in self._nodes.closed:
-            self._recycling.forget(worker)
-            worker.close()
+            self._discard(worker)
         else:
             self._idle.append(worker)
         self._nodes.end(worker.node, asked)
+
+    def _discard(self, worker: Worker) -> None:
+        self._recycling.forget(worker)
+        worker.close()
 
     def _break(self, error: Exception) -> None:
         self._broken = PoolBrokenError(f"no worker for stage {self.stage} could be started: {error}")

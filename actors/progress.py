@@ -81,9 +81,11 @@ class Summary:
 class Tally:
     """Counts what happens; the coordinator's only memory of finished shots."""
 
-    def __init__(self, total: int, total_cost: float, gpu_shares: Mapping[Stage, float]) -> None:
+    def __init__(
+        self, total: int, total_cost: float, gpu_shares: Mapping[Stage, float], gpu_hours: float
+    ) -> None:
         self.retries = 0
-        self.gpu_hours = 0.0
+        self.gpu_hours = gpu_hours
         self._gpu_shares = gpu_shares
         self._message = ""
         self.cost_left = total_cost
@@ -121,10 +123,12 @@ class Tally:
         self.cost_left -= cost
         self._cost_done += cost
 
+    def use(self, stage: Stage, seconds: float) -> None:
+        """A task has had an actor for so long, however it ended."""
+        self.gpu_hours += seconds * self._gpu_shares.get(stage, 0.0) / 3600
+
     def count(self, receipt: Receipt) -> None:
         """A task ended well."""
-        if receipt.device != "cpu":
-            self.gpu_hours += receipt.seconds * self._gpu_shares.get(receipt.key.stage, 0.0) / 3600
         stage = receipt.key.stage
         self._tasks[stage] += 1
         self._seconds[stage] += receipt.seconds

@@ -11,7 +11,13 @@ from typing import Any
 
 import ray
 import ray._private.state
-from ray.exceptions import ObjectLostError, OwnerDiedError, RayActorError, RayTaskError
+from ray.exceptions import (
+    ObjectLostError,
+    OutOfMemoryError,
+    OwnerDiedError,
+    RayActorError,
+    RayTaskError,
+)
 
 from actors.host import Host, RenderJob
 from actors.nodes import Nodes
@@ -19,6 +25,7 @@ from actors.pool import Pool
 from actors.progress import Progress, Summary
 from actors.recycling import Recycling
 from actors.registry import actor_class, class_name
+from actors.site import Seen
 from actors.work import PARTS, Done, Failure
 from ltx_ray.errors import InputLostError, LtxRayError, WorkerLostError
 from ltx_ray.run import RunSpec
@@ -114,6 +121,8 @@ class RayLauncher:
             if "The actor died because of an error raised in its creation task" in str(error):
                 raise RuntimeError(str(error)) from error
             raise WorkerLostError(f"a {self._stage} actor was lost at its start: {error}") from error
+        except OutOfMemoryError as error:  # Ray has killed it, for want of memory
+            raise WorkerLostError(f"a {self._stage} actor was killed at its start: {error}") from error
         return RayWorker(self._stage, actor, node)
 
 
@@ -138,11 +147,16 @@ class RaySite:
             for stage in Stage
         }
 
-    async def draining(self) -> Collection[str]:
-        """Nodes that the cluster wants back: preempted, or idle and no more needed."""
-        # As Ray Train asks for it: there is no public way yet.
-        found: Collection[str] = await asyncio.to_thread(ray._private.state.state.get_draining_nodes)
-        return found
+    async def look(self) -> Seen:
+        """Which nodes live, and which the cluster wants back: preempted, or idle and no more needed."""
+        return await asyncio.to_thread(_seen)
+
+
+def _seen() -> Seen:
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    # As Ray Train asks for it: there is no public way yet.
+    draining = frozenset(ray._private.state.state.get_draining_nodes())
+    return Seen(frozenset(node["NodeID"] for node in nodes if node["Alive"]), draining)
 
 
 class RemoteHost:

@@ -5,7 +5,14 @@ from enum import Enum
 
 from actors.work import OUT_OF_MEMORY, Failure
 from ltx_ray.config import LimitsConfig
-from ltx_ray.errors import BadResultError, InputLostError, StorageError, WorkerLostError
+from ltx_ray.errors import (
+    BadResultError,
+    InputLostError,
+    LtxRayError,
+    StorageError,
+    TaskHungError,
+    WorkerLostError,
+)
 
 
 class Verdict(Enum):
@@ -30,8 +37,11 @@ class Tries:
 
 # Errors of the row itself, found when its files are opened; every other user's error fails the shot.
 _REJECTED = {"media", "user", "rejected"}
-# Tries of what would end the same way each time, but for a fault of the machine or its neighbours.
-_TRIES = {BadResultError.kind: 2, OUT_OF_MEMORY: 2}
+# What may be a node's fault, if others do well what fails there. Storage and servers fail for all at once,
+# and what runs out of memory is tried otherwise the next time.
+BLAMED = {LtxRayError.kind, BadResultError.kind, TaskHungError.kind}
+# Tries of what would end the same way each time, but for a fault of the machine.
+_TRIES = {BadResultError.kind: 2}
 
 
 def judge(failure: Failure, tries: Tries, limits: LimitsConfig, *, divisible: bool = False) -> Verdict:
@@ -50,10 +60,9 @@ def judge(failure: Failure, tries: Tries, limits: LimitsConfig, *, divisible: bo
     tries.failures += 1
     most = min(limits.max_attempts, _TRIES.get(failure.kind, limits.max_attempts))
     if failure.kind == OUT_OF_MEMORY:
+        most = limits.max_attempts if divisible or not tries.alone else 0
         tries.alone = True
-        if divisible:
-            tries.halvings += 1
-            most = limits.max_attempts
+        tries.halvings += divisible
     if tries.failures < most:
         return Verdict.RETRY
     return Verdict.STOP if failure.kind == StorageError.kind else Verdict.FAIL

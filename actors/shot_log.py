@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from actors.work import Failure
 from ltx_ray.types import Receipt, Stage, TaskKey
+from ltx_ray.visible import visible
 
 _SAID = (Stage.CONDITION, Stage.DENOISE, Stage.ASSEMBLE, Stage.FINISH)  # tiles are too many, unless they fail
 
@@ -22,7 +23,7 @@ class ShotLog:
         """Something happened just now; further lines of ``text`` are indented."""
         now = time.time()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
-        self._lines.append(f"{stamp} " + text.rstrip().replace("\n", "\n    "))
+        self._lines.append(f"{stamp} " + visible(text.rstrip(), lines=True).replace("\n", "\n    "))
 
     def done(self, receipt: Receipt) -> None:
         """A task went well."""
@@ -36,6 +37,11 @@ class ShotLog:
         """A task failed, and what follows from it; with the traceback."""
         place = f" on node {node}" if node else ""
         self.say(f"{key}: {failure.kind}{place}, so {verdict}\n{failure.traceback or failure.message}")
+
+    @property
+    def tells(self) -> bool:
+        """Whether anything happened between the shot's beginning and its end."""
+        return len(self._lines) > 2
 
     def text(self) -> str:
         """The whole of it."""

@@ -1,12 +1,20 @@
 """Where the workers of a run live: one process, or a Ray cluster."""
 
-from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Protocol
 
 from actors.nodes import Nodes
 from actors.pool import Pool
 from ltx_ray.run import RunSpec
 from ltx_ray.types import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Nodes at one moment, by ``Worker.node`` of what lives there."""
+
+    living: frozenset[str] = frozenset()
+    draining: frozenset[str] = frozenset()  # of them: those that will soon be gone
 
 
 class Site(Protocol):
@@ -19,5 +27,5 @@ class Site(Protocol):
     def pools(self, run: RunSpec, sizes: dict[Stage, int], nodes: Nodes) -> dict[Stage, Pool]:
         """A pool for each stage over the same ``nodes``; ``sizes`` says how many actors at most."""
 
-    async def draining(self) -> Collection[str]:
-        """Nodes that will soon be gone: ``Worker.node`` of what lives there."""
+    async def look(self) -> Seen:
+        """Which nodes there are now."""

@@ -8,7 +8,7 @@ import torch
 from actors.torch_device import TorchActor
 from actors.work import Made
 from ltx_ray.decoding.blend import split_tail
-from ltx_ray.decoding.smaller import decode_in_parts
+from ltx_ray.decoding.smaller import decode_in_parts, halves
 from ltx_ray.decoding.tile import DecodeSettings, to_uint8
 from ltx_ray.payload import unpack
 from ltx_ray.run import RunSpec
@@ -37,7 +37,8 @@ class TileDecoder(TorchActor):
         )
         body, tail = split_tail(to_uint8(pixels), slab)
         # A view would keep the whole tile in memory until the next slab is assembled.
-        facts = {"adapted": f"{job.task.key} in up to {2**job.halvings} parts"} if job.halvings else {}
+        is_cut = job.halvings and halves(tile, settings.ratios.space, halo)
+        facts = {"adapted": f"{job.task.key} in up to {2**job.halvings} parts"} if is_cut else {}
         return Made(parts=(body, tail.copy()), facts=facts)
 
 

@@ -37,8 +37,9 @@ class Failure:
 
     @property
     def needed(self) -> str:
-        """What there was of memory, in words."""
-        return f"the actor held up to {self.peak_bytes / 2**30:.1f} GiB when its memory ran out"
+        """What there was of memory, in words; "" where nobody knows."""
+        held = f"{self.peak_bytes / 2**30:.1f} GiB"
+        return f"the actor held up to {held} when its memory ran out" if self.peak_bytes else ""
 
     @classmethod
     def of(cls, error: Exception) -> "Failure":
@@ -61,6 +62,7 @@ class Done:
     outcome: Receipt | Failure
     parts: tuple[Any, ...] = ()
     worker_node: str = ""  # Worker.node of the one that did it
+    seconds: float = 0.0  # for which it was at work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

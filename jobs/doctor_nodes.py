@@ -58,7 +58,7 @@ def check_gpus(
     kinds = Counter(gpu for machine in by_host.values() for gpu in machine.gpus)
     for host, machine in by_host.items():
         seen = len(machine.gpus)
-        if seen and not machine.torch_gpus:
+        if seen and machine.torch_gpus == 0:
             torch = f"torch {machine.versions.get('torch')}"
             found = f"{torch} cannot use the GPUs of {host} with driver {machine.driver}"
             troubles.append(

@@ -12,7 +12,9 @@ from actors.nodes import Nodes
 from actors.pool import Pool, Terms
 from actors.quarantine import Quarantine
 from actors.recycling import Recycling
+from actors.room import Room
 from actors.simulated_pool import Fate, SimulatedWorker, run_virtually
+from actors.site import Seen
 from actors.work import Done
 from actors.worker import Worker
 from ltx_ray.planning.plan import plan_shot
@@ -273,33 +275,104 @@ def test_a_node_that_does_most_things_well_and_the_last_node_stay() -> None:
 def test_care_says_what_it_does_and_closes_what_is_drained_or_bad() -> None:
     said: list[str] = []
     nodes = Nodes()
-    nodes.known |= {"a", "b", "c"}
-    draining: set[str] = set()
+    living, draining = {"a", "b", "c"}, set[str]()
+    broken: list[Exception] = []
 
-    async def ask() -> Collection[str]:
-        return frozenset(draining)
+    async def look() -> Seen:
+        if broken:
+            raise broken[0]
+        return Seen(frozenset(living), frozenset(draining))
 
     async def main() -> None:
-        care = NodeCare(nodes, ask, said.append)
+        care = NodeCare(nodes, look, Room({}, said.append), said.append)
         watching = asyncio.create_task(care.watch())
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(5)
         assert nodes.closed == frozenset()
         draining.add("c")
-        await asyncio.sleep(1)
+        await asyncio.sleep(2)
         assert nodes.closed == {"c"}
         for shot in range(3):
-            care.failed("a", place(shot), lost=False)
+            care.failed("a", place(shot), counts=True)
             assert care.shunned(place(shot)) == {"a"}
             care.succeeded("b", place(shot))
         assert nodes.closed == {"a", "c"}
         assert care.quarantined == ("a",)
+        broken.append(RuntimeError("no answer"))
+        await asyncio.sleep(20)
+        assert nodes.closed == {"a", "c"}, "what was seen last holds on"
+        broken.clear()
         draining.clear()  # the notice was taken back
-        await asyncio.sleep(1)
+        await asyncio.sleep(2)
         assert nodes.closed == {"a"}
+        living.clear()
+        living.add("a")
+        await asyncio.sleep(2)
+        assert nodes.closed == frozenset(), "a bad node is better than none"
         watching.cancel()
 
     virtually(main())
     assert [text.split(":")[0] for text in said] == [
         "node c is being drained",
         "node a is quarantined",
+        "the cluster does not tell which nodes it has",
+        "only quarantined nodes are left",
     ]
+
+
+def test_what_fails_everywhere_at_once_leaves_half_of_the_nodes() -> None:
+    found = Quarantine()
+    known = {f"n{number}" for number in range(6)}
+    places = [place(shot) for shot in range(24)]
+    for number, where in enumerate(places):
+        found.failed(f"n{number % 6}", where, counts=True)
+    for number, where in enumerate(places):
+        found.succeeded(f"n{(number + 1) % 6}", where, known)
+    assert len(found.out) <= 3
+
+
+def test_a_stage_without_a_place_gets_that_of_an_idle_actor() -> None:
+    said: list[str] = []
+
+    class Full(Cluster):
+        """Has room for a second worker only when the first has left."""
+
+        async def launch(self, avoided: Collection[str] = ()) -> Worker:
+            if self.launched and not self.closed:
+                while not self.closed:
+                    await asyncio.sleep(1)
+            return await super().launch(avoided)
+
+    async def main() -> None:
+        cluster = Full(["a"])
+        idle, starving = cluster.pool(1), cluster.pool(1)
+        await idle.submit(job_of("early"), (), (0.0,))
+        waiting = starving.submit(job_of("late"), (), (0.0,))
+        room = Room({Stage.DENOISE: idle, Stage.DECODE: starving}, said.append)
+        clock = asyncio.get_running_loop().time
+        while not waiting.done():
+            room.look(clock())
+            await asyncio.sleep(2)
+            assert clock() < 100
+        assert clock() >= 60, "it is not done in haste: the cluster may grow"
+        assert cluster.closed == ["a"]
+        await asyncio.gather(idle.close(), starving.close())
+
+    virtually(main())
+    assert len(said) == 1
+    assert "no decode actor has found a place for 60 s, 1 tasks wait: an idle condition actor" in said[0]
+
+
+def test_beside_a_task_that_is_alone_no_worker_is_launched() -> None:
+    cluster = Cluster(["a"], seconds=lambda name: 20.0 if name == "large" else 1.0)
+
+    async def main() -> None:
+        one, other = cluster.pool(1), cluster.pool(4)
+        await asyncio.gather(one.submit(job_of("x"), (), (0.0,)), other.submit(job_of("y"), (), (0.0,)))
+        large = one.submit(job_of("large"), (), (0.0,), Terms(alone=True))
+        rest = [other.submit(job_of(str(number)), (), (0.0,)) for number in range(6)]
+        await asyncio.sleep(10)
+        assert other.state().workers + other.state().launching == 1
+        await asyncio.gather(large, *rest)
+        await asyncio.gather(one.close(), other.close())
+
+    virtually(main())

@@ -83,3 +83,21 @@ def test_a_failure_travels_as_values() -> None:
     assert failure.retryable
     assert "test_actors_retry.py" in failure.traceback
     assert Failure.of(MemoryError()).kind == "out_of_memory"
+
+
+def test_what_ran_out_of_memory_is_tried_once_more_and_alone_whatever_failed_before() -> None:
+    tries = Tries()
+    full = Failure.of(MemoryError("full"))
+    assert judge(Failure.of(RuntimeError("other")), tries, LIMITS) is Verdict.RETRY
+    assert not tries.alone
+    assert judge(full, tries, LIMITS) is Verdict.RETRY
+    assert tries.alone
+    assert judge(full, tries, LIMITS) is Verdict.FAIL
+    assert verdicts(MemoryError("full"), 2) == [Verdict.RETRY, Verdict.FAIL]
+
+
+def test_what_can_be_done_in_parts_is_halved_each_time_until_the_attempts_are_used_up() -> None:
+    tries, full = Tries(), Failure.of(MemoryError("full"))
+    found = [judge(full, tries, LIMITS, divisible=True) for _ in range(3)]
+    assert found == [Verdict.RETRY, Verdict.RETRY, Verdict.FAIL]
+    assert tries.halvings == 3

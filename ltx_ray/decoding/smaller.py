@@ -41,19 +41,25 @@ def decode_in_parts(
 
 
 def halves(tile: Tile, space: int, halo: int) -> tuple[tuple[Tile, Tile], int] | None:
-    """``tile`` in two, cut at the cell nearest to the middle of its longer axis, and that axis of the pixels.
-    None where it is but one cell wide, or where a part would be as large as the whole."""
-    axis = Y if tile.y.size >= tile.x.size else X
-    whole = tile.y if axis == Y else tile.x
+    """``tile`` in two, cut at the cell nearest to the middle of an axis, and that axis of the pixels: the
+    longer one, if that makes the parts smaller, else the other. None where neither does."""
+    for axis in (Y, X) if tile.y.size >= tile.x.size else (X, Y):
+        found = _cut(tile.y if axis == Y else tile.x, space, halo)
+        if found is not None:
+            one, other = found
+            if axis == Y:
+                return (replace(tile, y=one), replace(tile, y=other)), axis
+            return (replace(tile, x=one), replace(tile, x=other)), axis
+    return None
+
+
+def _cut(whole: Interval, space: int, halo: int) -> tuple[Interval, Interval] | None:
     cut = round((whole.out_start + whole.out_stop) / 2 / space)
     if not whole.out_start < cut * space < whole.out_stop:
         return None
-    first, second = _until(whole, cut, space, halo), _from(whole, cut, space, halo)
-    if max(each.in_stop - each.in_start for each in (first, second)) >= whole.in_stop - whole.in_start:
-        return None
-    if axis == Y:
-        return (replace(tile, y=first), replace(tile, y=second)), axis
-    return (replace(tile, x=first), replace(tile, x=second)), axis
+    parts = _until(whole, cut, space, halo), _from(whole, cut, space, halo)
+    largest = max(each.in_stop - each.in_start for each in parts)
+    return parts if largest < whole.in_stop - whole.in_start else None
 
 
 def _until(whole: Interval, cut: int, space: int, halo: int) -> Interval:

@@ -30,6 +30,7 @@ class Ledger:
         self.epoch = epoch
         self._inline = inline
         self._number = 1
+        self._writing = asyncio.Lock()  # files are numbered without gaps
 
     @classmethod
     def open(cls, store: Store, shard: str = "0000", *, inline: bool = False) -> "tuple[Ledger, History]":
@@ -58,15 +59,16 @@ class Ledger:
         """Returns when ``records`` are durable, all in one file. Raises StorageError where they are not."""
         if not records:
             return
-        name = _file(self._folder, self.epoch, self._number)
         data = "".join(encode(record) + "\n" for record in records).encode()
-        if self._inline:
-            created = self._store.create(name, data)
-        else:
-            created = await asyncio.to_thread(self._store.create, name, data)
-        if not created:
-            raise StorageError(f"{name} is there already: another driver writes to this run")
-        self._number += 1
+        async with self._writing:
+            name = _file(self._folder, self.epoch, self._number)
+            if self._inline:
+                created = self._store.create(name, data)
+            else:
+                created = await asyncio.to_thread(self._store.create, name, data)
+            if not created:
+                raise StorageError(f"{name} is there already: another driver writes to this run")
+            self._number += 1
 
     def results(self) -> Iterator[ShotResult]:
         """All results of all epochs, in the order in which they were written."""

@@ -13,7 +13,7 @@ from av.error import FFmpegError
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from ltx_ray.errors import MediaError, RetryableError
+from ltx_ray.errors import LtxRayError, MediaError, RetryableError
 from ltx_ray.media.access import TRUSTED, Access
 from ltx_ray.media.addresses import refused
 from ltx_ray.redact import redacted
@@ -96,7 +96,7 @@ def open_container(url: str, wanted: str, access: Access = TRUSTED) -> Iterator[
             # Titles and names of artists are in whatever encoding, and are not looked at.
             with av.open(file, "r", options=OPTIONS, metadata_errors="replace") as container:
                 yield container
-        except MediaError:
+        except LtxRayError:
             raise
         except (FFmpegError, ValueError, OSError) as error:
             if not _is_of_data(error):
