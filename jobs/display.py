@@ -142,6 +142,13 @@ def status_table(report: Report) -> Table:
         table.add_row("shots", str(report.total))
     for name, count in report.ended.items():
         table.add_row(name, str(count))
+    progress = report.progress or {}
+    for node in progress.get("quarantined", ()):
+        table.add_row(
+            Text("quarantined", style="red"), Text(f"node {visible(node)}: others do what fails there")
+        )
+    if progress.get("message"):
+        table.add_row("last trouble", Text(shortened(progress["message"])))
     for kind, count in report.failed_by_kind.items():
         table.add_row(Text(f"failed: {visible(kind)}", style="red"), str(count))
     for shot_id, error in report.failures:
