@@ -297,7 +297,7 @@ class Coordinator:
         divisible = task.key.stage is Stage.DECODE and not config.reproducible
         was_alone = active.tries[task.key].alone
         verdict = judge(failure, active.tries[task.key], config.limits, divisible=divisible)
-        active.log.failed(task.key, failure, node, verdict.value)
+        active.log.failed(task.key, failure, node, verdict)
         if verdict is Verdict.STOP:
             self._fatal = self._fatal or StorageError(failure.message)
             self._stopping = True
@@ -338,7 +338,8 @@ class Coordinator:
         self._tally.spend(self._cost(active.shot.row))
         active.close()
         del self._active[active.shot.id]
-        active.log.say(f"ends: {result.status}{f', {result.error_kind}' if result.error_kind else ''}")
+        why = f", {result.error_kind}" if result.status is Status.FAILED else ""
+        active.log.say(f"ends: {result.status}{why}")
         self._books.end(result, active.log)
 
     async def _shut_down(self) -> None:

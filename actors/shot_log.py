@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 
+from actors.retry import Verdict
 from actors.work import Failure
 from ltx_ray.types import Receipt, Stage, TaskKey
 from ltx_ray.visible import visible
@@ -33,10 +34,12 @@ class ShotLog:
                 f"{receipt.pid}), attempt {receipt.attempt}, peak {receipt.peak_bytes / 2**30:.2f} GiB"
             )
 
-    def failed(self, key: TaskKey, failure: Failure, node: str, verdict: str) -> None:
-        """A task failed, and what follows from it; with the traceback."""
+    def failed(self, key: TaskKey, failure: Failure, node: str, verdict: Verdict) -> None:
+        """A task failed, and what follows from it; with the traceback, unless it is the row that is wrong."""
         place = f" on node {node}" if node else ""
-        self.say(f"{key}: {failure.kind}{place}, so {verdict}\n{failure.traceback or failure.message}")
+        is_plain = verdict is Verdict.REJECT or not failure.traceback
+        text = failure.message if is_plain else failure.traceback
+        self.say(f"{key}: {failure.kind}{place}, so {verdict.value}\n{text}")
 
     @property
     def tells(self) -> bool:

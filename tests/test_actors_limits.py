@@ -9,6 +9,7 @@ from fragile_store import FragileFileSystem
 from simulated_farm import fresh_url, render_once, write_manifest
 from simulated_world import CONFIG, Odds, Row, World
 
+from actors.retry import Verdict
 from actors.shot_log import ShotLog
 from actors.work import Failure
 from ltx_ray.config import RenderConfig
@@ -73,7 +74,7 @@ def test_every_shot_has_a_log_of_what_happened_to_it(tmp_path: Path) -> None:
         if result.status is Status.DONE:
             assert sum("denoise-" in line and " s on simulated" in line for line in lines) == 4
         else:
-            assert f"{result.error_kind}" in lines[-1]
+            assert f"ends: failed, {result.error_kind}" in lines[-1]
     assert "bad_result, so it is tried again" in "".join(
         world.store.read(name).decode() for name in world.store.list("logs")
     )
@@ -82,9 +83,11 @@ def test_every_shot_has_a_log_of_what_happened_to_it(tmp_path: Path) -> None:
 def test_a_log_keeps_an_event_together() -> None:
     log = ShotLog()
     failure = Failure(kind="bad_result", message="no", traceback="first\nsecond\n", retryable=True)
-    log.failed(TaskKey(Stage.DECODE, 2, 1), failure, "n7", "it is tried again")
+    log.failed(TaskKey(Stage.DECODE, 2, 1), failure, "n7", Verdict.RETRY)
     (event,) = log
     head, *rest = event.splitlines()
     assert head.endswith("Z decode-0002-001: bad_result on node n7, so it is tried again")
     assert rest == ["    first", "    second"]
     assert log.text() == event + "\n"
+    log.failed(TaskKey(Stage.CONDITION), failure, "", Verdict.REJECT)
+    assert list(log)[1].endswith("condition-0000: bad_result, so the row is rejected\n    no")
