@@ -31,7 +31,6 @@ from actors.work import OUT_OF_MEMORY, Done, Failure
 from actors.worker import PoolBrokenError
 from ltx_ray.errors import (
     BadResultError,
-    BudgetSpentError,
     InputLostError,
     LtxRayError,
     RunHopelessError,
@@ -73,18 +72,16 @@ class Coordinator:
         max_active: int,  # shots at a time
         shard: str = "0000",
     ) -> None:
-        self._spec = spec
-        self._pools = pools
+        self._spec, self._limits = spec, spec.config.limits
+        self._pools, self._keeper = pools, keeper
         self._intake = Intake(spec, rows, history, cost, epoch=ledger.epoch, shard=shard)
-        self._keeper = keeper
-        self._cost = cost
-        self._max_active = max_active
+        self._cost, self._max_active = cost, max_active
         self._active: dict[str, ShotRun] = {}
         self._decodes = DecodeQueue(spec.config.pools.max_decoded_bytes)
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()  # None: only look up
         self._in_flight: set[asyncio.Task[None]] = set()
         self._tally = Tally(total, total_cost, gpu_shares or {}, gpu_hours)
-        self._books = Books(ledger, publisher, keeper, self._tally, spec.config.limits, shard)
+        self._books = Books(ledger, publisher, keeper, self._tally, self._limits, shard)
         self._failed = 0  # shots, in this call
         self._stopping = self._exhausted = self._is_warm = False
         self._steering = Steering(pools, ledger, history.cancelled, standing or Standing())
@@ -95,8 +92,9 @@ class Coordinator:
     async def run(self) -> Summary:
         """Render everything. Raises what makes going on pointless; all that is committed stays."""
         self._tally.begin(asyncio.get_running_loop().time())
-        keeping = [asyncio.create_task(self._keep(self._keeper))] if self._keeper else []
-        keeping += [asyncio.create_task(self._care.watch())]
+        keeping = [asyncio.create_task(self._care.watch())]
+        if self._keeper is not None:
+            keeping.append(asyncio.create_task(self._keep(self._keeper)))
         try:
             await self._books.begin(self._intake.history)
             while not self._stopping:
@@ -280,40 +278,32 @@ class Coordinator:
                 self._decodes.release(active.shot.id, receipt.key.index)
             if active.frontier.finished:
                 self._end(active, active.result(self._spec, Status.DONE))
-        self._check_budget()
-
-    def _check_budget(self) -> None:
-        most, used = self._spec.config.limits.max_gpu_hours, self._tally.gpu_hours
-        if most is not None and used >= most and not (self._stopping or self._is_complete):
-            self._fatal = self._fatal or BudgetSpentError(
-                f"the run may take {most:g} GPU-hours (limits.max_gpu_hours), and has taken {used:.2f}: "
-                "the same command goes on with what is left"
-            )
+        spent = self._tally.overspent(self._limits.max_gpu_hours)
+        if spent is not None and not (self._stopping or self._is_complete):
+            self._fatal = self._fatal or spent
             self.stop()
 
     def _fail(self, active: ShotRun, task: Task, failure: Failure, node: str) -> None:
         self._tally.say(f"{active.shot.id} {task.key}: {failure.message}")
-        config = self._spec.config
-        divisible = task.key.stage is Stage.DECODE and not config.reproducible
+        divisible = task.key.stage is Stage.DECODE and not self._spec.config.reproducible
         was_alone = active.tries[task.key].alone
-        verdict = judge(failure, active.tries[task.key], config.limits, divisible=divisible)
+        verdict = judge(failure, active.tries[task.key], self._limits, divisible=divisible)
         active.log.failed(task.key, failure, node, verdict)
         if verdict is Verdict.STOP:
             self._fatal = self._fatal or StorageError(failure.message)
             self._stopping = True
         elif verdict is Verdict.RETRY:
             self._tally.retries += 1
-            if failure.kind != InputLostError.kind:
-                self._care.failed(node, active.place(task.key), counts=failure.kind in BLAMED)
             if failure.kind == InputLostError.kind:
                 active.lose(task, failure.lost)
-            elif failure.kind == BadResultError.kind and task.key.stage is Stage.ASSEMBLE:
+            else:
+                self._care.failed(node, active.place(task.key), counts=failure.kind in BLAMED)
+            if failure.kind == BadResultError.kind and task.key.stage is Stage.ASSEMBLE:
                 active.lose(task, ())  # its tiles are decoded anew: they may be what is bad
             active.frontier.retry(task.key)
         elif verdict is Verdict.REJECT:
-            self._end(
-                active, rejection(row_error(active.shot, failure.message), self._spec, active.generation)
-            )
+            wrong = row_error(active.shot, failure.message)
+            self._end(active, rejection(wrong, self._spec, active.generation))
         else:
             text = failure.traceback or failure.message
             if failure.kind == OUT_OF_MEMORY and failure.needed:
@@ -327,7 +317,7 @@ class Coordinator:
         """``active`` is over; the next commit carries its result."""
         if result.status is Status.FAILED:
             self._failed += 1
-            if self._failed == self._spec.config.limits.max_failures:
+            if self._failed == self._limits.max_failures:
                 self._fatal = self._fatal or RunHopelessError(
                     f"{self._failed} shots have failed, as many as limits.max_failures allows; the last "
                     f"was {result.id} ({result.error_kind}): mend it, then give `ltx-ray retry OUT --failed`"

@@ -1,7 +1,7 @@
 """In-process workers: each is a thread with an actor of its own. No Ray; the single-process path."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -43,8 +43,9 @@ class LocalLauncher:
         self._stage = stage
         self._run = run
 
-    async def launch(self, avoided: Collection[str] = ()) -> LocalWorker:
+    async def launch(self, avoided: Collection[str], placed: Callable[[], None]) -> LocalWorker:
         """A thread, and an actor made in it (torch keeps its number of threads per thread)."""
+        placed()
         threads = ThreadPoolExecutor(1, thread_name_prefix=f"ltx-ray-{self._stage}")
         loop = asyncio.get_running_loop()
         actor = await loop.run_in_executor(threads, self._make)

@@ -31,6 +31,7 @@ class PoolState:
     running: int
     workers: int
     launching: int
+    unplaced: int  # of those that are launching: such as find no place yet
     most: int
 
 
@@ -74,6 +75,7 @@ class Pool:
         self._idle: list[Worker] = []
         self._busy: set[Worker] = set()
         self._launching = 0
+        self._unplaced: set[object] = set()  # launches
         self._lost_launches = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._serving: set[asyncio.Task[None]] = set()  # those of them in which a worker has a job
@@ -124,6 +126,7 @@ class Pool:
             running=len(self._busy),
             workers=len(self._idle) + len(self._busy),
             launching=self._launching,
+            unplaced=len(self._unplaced),
             most=self._most,
         )
 
@@ -208,8 +211,10 @@ class Pool:
         return task
 
     async def _launch(self, avoided: frozenset[str]) -> None:
+        launch = object()
+        self._unplaced.add(launch)
         try:
-            worker = await self._launcher.launch(avoided)
+            worker = await self._launcher.launch(avoided, lambda: self._unplaced.discard(launch))
         except WorkerLostError as error:
             self._lost_launches += 1
             if self._lost_launches >= _MAX_LOST_LAUNCHES:
@@ -221,6 +226,7 @@ class Pool:
             self._idle.append(worker)
         finally:
             self._launching -= 1
+            self._unplaced.discard(launch)
         self._nodes_changed()  # its node may have been closed meanwhile
 
     async def _serve(self, worker: Worker, asked: _Asked, future: asyncio.Future[Done]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from actors.pool import PoolState
+from ltx_ray.errors import BudgetSpentError
 from ltx_ray.types import Receipt, ShotResult, Stage, Status
 
 _FAILURES_TOLD = 20
@@ -126,6 +127,16 @@ class Tally:
     def use(self, stage: Stage, seconds: float) -> None:
         """A task has had an actor for so long, however it ended."""
         self.gpu_hours += seconds * self._gpu_shares.get(stage, 0.0) / 3600
+
+    def overspent(self, most: float | None) -> BudgetSpentError | None:
+        """What to say where ``most`` GPU-hours are used up; None: they are not, or there is no such limit."""
+        if most is None or self.gpu_hours < most:
+            return None
+        used = self.gpu_hours
+        return BudgetSpentError(
+            f"the run may take {most:g} GPU-hours (limits.max_gpu_hours), and has taken {used:.2f}: "
+            "the same command goes on with what is left"
+        )
 
     def count(self, receipt: Receipt) -> None:
         """A task ended well."""

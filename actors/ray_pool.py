@@ -4,7 +4,7 @@ Ray retries nothing itself (``max_restarts=0``, ``max_task_retries=0``): the coo
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -45,13 +45,14 @@ class Share:
 class _Shell:
     """Makes the stage's actor where it runs: the coordinator's process must not import torch for it."""
 
-    def __init__(self, stage: Stage, run: RunSpec) -> None:
-        self._actor = actor_class(stage)(run)
-
-    def ready(self) -> str:
-        """The node on which the actor is, once it is made."""
-        self._actor.ready()
+    def node(self) -> str:
+        """Where it is: answers once it has a place."""
         return str(ray.get_runtime_context().get_node_id())
+
+    def load(self, stage: Stage, run: RunSpec) -> str:
+        """Make the actor; answers once it is ready."""
+        self._actor = actor_class(stage)(run)
+        return self._actor.ready()
 
     def run(self, job: Job, *inputs: Any) -> tuple[Any, ...]:
         return self._actor.run(job, *inputs)
@@ -100,7 +101,7 @@ class RayLauncher:
         self._run = run
         self._share = share
 
-    async def launch(self, avoided: Collection[str] = ()) -> RayWorker:
+    async def launch(self, avoided: Collection[str], placed: Callable[[], None]) -> RayWorker:
         """An actor whose parts are loaded. Ray itself puts none on a node that is drained."""
         options: dict[str, Any] = {
             "num_cpus": self._share.cpus,
@@ -111,18 +112,13 @@ class RayLauncher:
         if avoided:
             options["label_selector"] = {_NODE_LABEL: f"!in({','.join(sorted(avoided))})"}
         shell: Any = ray.remote(_shell(self._stage))
-        actor = shell.options(**options).remote(self._stage, self._run)
+        actor = shell.options(**options).remote()
         try:
-            node = await actor.ready.remote()
-        except RayActorError as error:
-            cause = getattr(error, "cause", None)
-            if isinstance(cause, RayTaskError):  # its constructor raised: another try would raise again
-                raise cause.as_instanceof_cause() from error  # type: ignore[no-untyped-call]
-            if "The actor died because of an error raised in its creation task" in str(error):
-                raise RuntimeError(str(error)) from error
+            node = await actor.node.remote()
+            placed()
+            await actor.load.remote(self._stage, self._run)
+        except (RayActorError, OutOfMemoryError) as error:  # by the latter Ray kills for want of memory
             raise WorkerLostError(f"a {self._stage} actor was lost at its start: {error}") from error
-        except OutOfMemoryError as error:  # Ray has killed it, for want of memory
-            raise WorkerLostError(f"a {self._stage} actor was killed at its start: {error}") from error
         return RayWorker(self._stage, actor, node)
 
 

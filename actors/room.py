@@ -20,7 +20,7 @@ class Room:
         """Let an idle actor go for each stage that has waited too long by ``now``, in seconds."""
         for stage, pool in self._pools.items():
             state = pool.state()
-            if not (state.queued and state.launching and not state.workers):
+            if not (state.queued and state.unplaced and not state.workers):
                 self._since.pop(stage, None)
                 continue
             if now - self._since.setdefault(stage, now) < _PATIENCE:

@@ -1,7 +1,6 @@
 """What happened to one shot, for people: OUT/logs/<shard>/<id>.<epoch>.log, a line an event."""
 
 import time
-from collections.abc import Iterator
 
 from actors.retry import Verdict
 from actors.work import Failure
@@ -16,9 +15,6 @@ class ShotLog:
 
     def __init__(self) -> None:
         self._lines: list[str] = []
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._lines)
 
     def say(self, text: str) -> None:
         """Something happened just now; further lines of ``text`` are indented."""

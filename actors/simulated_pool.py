@@ -75,8 +75,9 @@ class SimulatedLauncher:
         self._fate_of = fate_of
         self._start_seconds = start_seconds
 
-    async def launch(self, avoided: Collection[str] = ()) -> SimulatedWorker:
+    async def launch(self, avoided: Collection[str], placed: Callable[[], None]) -> SimulatedWorker:
         """A worker, after the time that its start takes."""
+        placed()
         await asyncio.sleep(self._start_seconds)
         return SimulatedWorker(self._stage, self._fate_of)
 

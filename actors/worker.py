@@ -1,6 +1,6 @@
 """What a pool asks of its workers, be they Ray actors, threads of this process, or simulated."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from actors.work import Done
@@ -25,9 +25,10 @@ class Worker(Protocol):
 class Launcher(Protocol):
     """Makes workers of one stage."""
 
-    async def launch(self, avoided: Collection[str] = ()) -> Worker:
-        """A worker that is ready, on none of the ``avoided`` nodes if that can be had. Raises what its start
-        raised, WorkerLostError if it vanished."""
+    async def launch(self, avoided: Collection[str], placed: Callable[[], None]) -> Worker:
+        """A worker that is ready, on none of the ``avoided`` nodes if that can be had. ``placed`` is called
+        as soon as there is a place for it, before it loads what it needs. Raises what its start raised,
+        WorkerLostError if it vanished."""
 
 
 class PoolBrokenError(LtxRayError):

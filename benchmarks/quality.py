@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import wave
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from ltx_ray.decoding.tile import DecodeSettings, denormalize
 from ltx_ray.decoding.whole import decode_shot
 from ltx_ray.evaluation.evaluate import Evaluation, evaluate_video
 from ltx_ray.evaluation.finished import finished_videos
-from ltx_ray.evaluation.frames import Picture
+from ltx_ray.evaluation.frames import ArrayPictures
 from ltx_ray.evaluation.statistics import estimate
 from ltx_ray.evaluation.sync import match
 from ltx_ray.evaluation.tiles import psnr
@@ -133,24 +133,10 @@ def vae(bench: Bench) -> None:
             with torch.no_grad():
                 made = model.decode(model.encode(clip).latent_dist.mode()).sample.clamp(-1, 1)
             values.append(psnr(clip.numpy() / 2, made.numpy() / 2))
-            kept.append(measure_world(Shown(made[0]))[0].shape == each.shape)
+            shown = ArrayPictures((made[0].permute(1, 2, 3, 0).numpy() + 1) / 2, FPS)
+            kept.append(measure_world(shown)[0].shape == each.shape)
         bench.note("vae", f"PSNR at {width}x{height} in dB", values)
         bench.note("vae", f"shape kept at {width}x{height}", kept, truth=True)
-
-
-class Shown:
-    """A clip [3, F, H, W] in -1..1 as pictures to be measured."""
-
-    fps = FPS
-
-    def __init__(self, clip: torch.Tensor) -> None:
-        self._frames = (clip.permute(1, 2, 3, 0).numpy() + 1) / 2
-        self.height, self.width = self._frames.shape[1:3]
-
-    def frames(self, side: int | None = None, every: int = 1) -> Iterator[Picture]:
-        """All of it, at its own size."""
-        for index in range(0, len(self._frames), every):
-            yield Picture(index / FPS, self._frames[index])
 
 
 def offsets(

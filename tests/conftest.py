@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import fsspec
 import pytest
+from fragile_store import FragileFileSystem
 from s3 import s3_server
 
 
@@ -31,3 +32,10 @@ def s3_out(s3_endpoint: str) -> str:
     bucket = f"bucket-{uuid.uuid4().hex}"
     fsspec.filesystem("s3").mkdir(bucket)
     return f"s3://{bucket}/farm/out"
+
+
+@pytest.fixture
+def _empty_store() -> Iterator[None]:
+    """The store in memory that dies when it is told to, empty again afterwards."""
+    yield
+    FragileFileSystem.empty()

@@ -4,15 +4,17 @@ import json
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 from runs import (
     PATIENCE,
     command,
     committed_chunks,
+    finish,
     manifest_rows,
     start,
     video_hashes,
@@ -31,11 +33,11 @@ SETTINGS = (
     "decoding.halo=0",
     "decoding.ramp=32",
 )
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"id": f"s{number}", "prompt": f"a red circle {number}", "width": 128, "height": 64, "num_frames": 60}
     for number in range(3)
 ]
-CHUNKS = 3
+CHUNKS = 3  # of each of them
 POOLS = ("--denoisers", "2", "--decoders", "2")
 
 
@@ -56,6 +58,9 @@ class Scene:
     folder: Path
     undisturbed: dict[str, str]  # hashes of the videos of a run to which nothing happened
     fault: Path  # says what happens; processes know a run by it
+    rows: Sequence[dict[str, Any]] = tuple(ROWS)
+    chunks: int = CHUNKS
+    settings: Sequence[str] = SETTINGS
 
     @property
     def out(self) -> Path:
@@ -69,8 +74,8 @@ class Scene:
         """``ltx-ray render``; the same one each time."""
         manifest = self.folder / "shots.jsonl"
         if not manifest.exists():
-            write_manifest(manifest, ROWS)
-        return command(manifest, self.out, *POOLS, *options, settings=SETTINGS)
+            write_manifest(manifest, self.rows)
+        return command(manifest, self.out, *POOLS, *options, settings=self.settings)
 
     def prepare(self, moment: Moment) -> dict[str, str]:
         """Write down what is to happen; returns the environment in which it does."""
@@ -97,17 +102,30 @@ class Scene:
         return [each for each in psutil.process_iter() if _named(each, str(self.fault))]
 
     def check(self, *, cluster: Callable[[psutil.Process], bool] = lambda process: False) -> None:
-        """The whole of what is promised. ``cluster``: processes of a Ray that outlives the run."""
+        """What happened has changed nothing. ``cluster``: as in ``check_all_is_well``."""
         assert self.token.exists(), "nothing ever happened to this run"
+        self.check_all_is_well(cluster=cluster)
+
+    def check_all_is_well(self, *, cluster: Callable[[psutil.Process], bool] = lambda process: False) -> None:
+        """The whole of what is promised. ``cluster``: processes of a Ray that outlives the run."""
         rows = manifest_rows(self.out)
-        assert Counter(row["id"] for row in rows) == Counter(row["id"] for row in ROWS)
+        assert Counter(row["id"] for row in rows) == Counter(row["id"] for row in self.rows)
         assert video_hashes(self.out) == self.undisturbed
-        wanted = {(str(row["id"]), index): 1 for row in ROWS for index in range(CHUNKS)}
+        wanted = {(row["id"], index): 1 for row in self.rows for index in range(self.chunks)}
         assert committed_chunks(self.out) == wanted, "a finished chunk was made again, or one was lost"
         assert list(orphans(self.out)) == []
         left = [each for each in self.processes() if not cluster(each)]
         _, alive = psutil.wait_procs(left, timeout=PATIENCE)
         assert alive == [], "processes are left"
+
+
+def undisturbed_hashes(
+    folder: Path, rows: Sequence[dict[str, Any]], settings: Sequence[str]
+) -> dict[str, str]:
+    """Hashes of the videos of one process without Ray, to which nothing happens."""
+    manifest = write_manifest(folder / "shots.jsonl", rows)
+    finish(start(command(manifest, folder / "out", "--address", "in-process", settings=settings)))
+    return video_hashes(folder / "out")
 
 
 def environment(fault: Path) -> dict[str, str]:

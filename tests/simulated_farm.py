@@ -76,7 +76,7 @@ class WatchedLauncher:
         self._luck = random.Random(f"{world.seed}/{stage}")
         self._launched = itertools.count()
 
-    async def launch(self, avoided: Collection[str] = ()) -> Worker:
+    async def launch(self, avoided: Collection[str], placed: Callable[[], None]) -> Worker:
         """A worker, after the time that its start takes, or none."""
         await asyncio.sleep(self._world.start_seconds)
         if self._luck.random() < self._world.odds.launch_loss:

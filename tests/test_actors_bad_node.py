@@ -1,24 +1,17 @@
 """A run on a cluster with a bad node: every shot ends well, and the node is named."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fragile_store import FragileFileSystem
 from simulated_farm import fresh_url, output_rows, render_once, write_manifest
 from simulated_world import CONFIG, Odds, Row, World
 
 from ltx_ray.run import RunSpec
 from ltx_ray.types import Stage
 
+pytestmark = pytest.mark.usefixtures("_empty_store")
 SIZES = dict.fromkeys(Stage, 3)
-
-
-@pytest.fixture(autouse=True)
-def _empty_store() -> Iterator[None]:
-    yield
-    FragileFileSystem.empty()
 
 
 def world_of(places: tuple[str, ...], bad: set[str]) -> World:

@@ -1,7 +1,7 @@
 """The coordinator over simulated pools in virtual time: order, one end for each row, and no remains."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,7 @@ from ltx_ray.errors import ManifestError, StorageError
 from ltx_ray.run import RunSpec
 from ltx_ray.types import Job, ShotResult, Stage, Status, TaskKey
 
+pytestmark = pytest.mark.usefixtures("_empty_store")
 NO_ODDS = Odds()
 CUT_OFF = (PowerLossError, asyncio.CancelledError, StorageError, PoolBrokenError)
 
@@ -30,12 +31,6 @@ CUT_OFF = (PowerLossError, asyncio.CancelledError, StorageError, PoolBrokenError
 def spec() -> RunSpec:
     """A decided run; its OUT and config are replaced by each test."""
     return RunSpec.decide(CONFIG, "fragile://out", "cpu")
-
-
-@pytest.fixture(autouse=True)
-def _empty_store() -> Iterator[None]:
-    yield
-    FragileFileSystem.empty()
 
 
 rows = st.lists(

@@ -7,14 +7,11 @@ from typing import Any
 
 from planned import settings_of, shot_of
 
-from actors.node_care import NodeCare
 from actors.nodes import Nodes
 from actors.pool import Pool, Terms
-from actors.quarantine import Quarantine
 from actors.recycling import Recycling
 from actors.room import Room
 from actors.simulated_pool import Fate, SimulatedWorker, run_virtually
-from actors.site import Seen
 from actors.work import Done
 from actors.worker import Worker
 from ltx_ray.planning.plan import plan_shot
@@ -40,7 +37,7 @@ class Cluster:
         """A pool on this cluster's nodes."""
         return Pool(Stage.CONDITION, self, most, self.nodes, recycling)
 
-    async def launch(self, avoided: Collection[str] = ()) -> Worker:
+    async def launch(self, avoided: Collection[str], placed: Callable[[], None]) -> Worker:
         """On the next node that is not avoided."""
         open_places = [place for place in self.places if place not in avoided]
         place = open_places[len(self.launched) % len(open_places)]
@@ -226,121 +223,16 @@ def test_an_actor_whose_memory_grows_is_replaced_and_one_that_is_merely_large_is
     assert Recycling(None)._warm == {}
 
 
-def place(shot: int, task: str = "denoise-0000") -> tuple[str, str]:
-    return f"s{shot}", task
-
-
-def test_a_node_that_fails_what_others_can_do_is_quarantined_after_three_shots() -> None:
-    found = Quarantine()
-    for shot in range(3):
-        found.failed("bad", place(shot), counts=True)
-        assert found.nodes_of(place(shot)) == {"bad"}
-        fresh = found.succeeded("good", place(shot), {"good", "bad"})
-        assert fresh == ({"bad"} if shot == 2 else set())
-    assert found.out == {"bad"}
-
-
-def test_poisonous_shots_and_lost_actors_quarantine_nothing() -> None:
-    found = Quarantine()
-    known = {"a", "b"}
-    for shot in range(9):  # fails everywhere, then its shot ends
-        for node in known:
-            found.failed(node, place(shot), counts=True)
-        found.forget(f"s{shot}")
-    for shot in range(9, 18):  # of an actor that was killed
-        found.failed("a", place(shot), counts=False)
-        found.succeeded("b", place(shot), known)
-    for task in range(9):  # all of one shot
-        found.failed("a", place(99, f"decode-{task}"), counts=True)
-        found.succeeded("b", place(99, f"decode-{task}"), known)
-    assert found.out == set()
-
-
-def test_a_node_that_does_most_things_well_and_the_last_node_stay() -> None:
-    found = Quarantine()
-    known = {"a", "b"}
-    for shot in range(9):
-        found.failed("a", place(shot), counts=True)
-        found.succeeded("b", place(shot), known)
-        for other in range(4):
-            found.succeeded("a", place(100 + 4 * shot + other), known)
-    assert found.out == set()
-    for node, other in (("b", "a"), ("a", "b")):
-        for shot in range(200, 240):
-            found.failed(node, place(shot), counts=True)
-            found.succeeded(other, place(shot), known)
-    assert len(found.out) == 1, "somebody has to do the work"
-
-
-def test_care_says_what_it_does_and_closes_what_is_drained_or_bad() -> None:
-    said: list[str] = []
-    nodes = Nodes()
-    living, draining = {"a", "b", "c"}, set[str]()
-    broken: list[Exception] = []
-
-    async def look() -> Seen:
-        if broken:
-            raise broken[0]
-        return Seen(frozenset(living), frozenset(draining))
-
-    async def main() -> None:
-        care = NodeCare(nodes, look, Room({}, said.append), said.append)
-        watching = asyncio.create_task(care.watch())
-        await asyncio.sleep(5)
-        assert nodes.closed == frozenset()
-        draining.add("c")
-        await asyncio.sleep(2)
-        assert nodes.closed == {"c"}
-        for shot in range(3):
-            care.failed("a", place(shot), counts=True)
-            assert care.shunned(place(shot)) == {"a"}
-            care.succeeded("b", place(shot))
-        assert nodes.closed == {"a", "c"}
-        assert care.quarantined == ("a",)
-        broken.append(RuntimeError("no answer"))
-        await asyncio.sleep(20)
-        assert nodes.closed == {"a", "c"}, "what was seen last holds on"
-        broken.clear()
-        draining.clear()  # the notice was taken back
-        await asyncio.sleep(2)
-        assert nodes.closed == {"a"}
-        living.clear()
-        living.add("a")
-        await asyncio.sleep(2)
-        assert nodes.closed == frozenset(), "a bad node is better than none"
-        watching.cancel()
-
-    virtually(main())
-    assert [text.split(":")[0] for text in said] == [
-        "node c is being drained",
-        "node a is quarantined",
-        "the cluster does not tell which nodes it has",
-        "only quarantined nodes are left",
-    ]
-
-
-def test_what_fails_everywhere_at_once_leaves_half_of_the_nodes() -> None:
-    found = Quarantine()
-    known = {f"n{number}" for number in range(6)}
-    places = [place(shot) for shot in range(24)]
-    for number, where in enumerate(places):
-        found.failed(f"n{number % 6}", where, counts=True)
-    for number, where in enumerate(places):
-        found.succeeded(f"n{(number + 1) % 6}", where, known)
-    assert len(found.out) <= 3
-
-
 def test_a_stage_without_a_place_gets_that_of_an_idle_actor() -> None:
     said: list[str] = []
 
     class Full(Cluster):
         """Has room for a second worker only when the first has left."""
 
-        async def launch(self, avoided: Collection[str] = ()) -> Worker:
-            if self.launched and not self.closed:
-                while not self.closed:
-                    await asyncio.sleep(1)
-            return await super().launch(avoided)
+        async def launch(self, avoided: Collection[str], placed: Callable[[], None]) -> Worker:
+            while self.launched and not self.closed:
+                await asyncio.sleep(1)
+            return await super().launch(avoided, placed)
 
     async def main() -> None:
         cluster = Full(["a"])
@@ -376,3 +268,31 @@ def test_beside_a_task_that_is_alone_no_worker_is_launched() -> None:
         await asyncio.gather(one.close(), other.close())
 
     virtually(main())
+
+
+def test_a_model_that_takes_long_to_load_wants_no_room() -> None:
+    said: list[str] = []
+
+    class Slow(Cluster):
+        """Has a place at once, and loads for five minutes."""
+
+        async def launch(self, avoided: Collection[str], placed: Callable[[], None]) -> Worker:
+            placed()
+            if self.launched:
+                await asyncio.sleep(300)
+            return await super().launch(avoided, placed)
+
+    async def main() -> None:
+        cluster = Slow(["a"])
+        idle, loading = cluster.pool(1), cluster.pool(1)
+        await idle.submit(job_of("early"), (), (0.0,))
+        waiting = loading.submit(job_of("late"), (), (0.0,))
+        room = Room({Stage.DENOISE: idle, Stage.DECODE: loading}, said.append)
+        while not waiting.done():
+            room.look(asyncio.get_running_loop().time())
+            await asyncio.sleep(2)
+        assert cluster.closed == []
+        await asyncio.gather(idle.close(), loading.close())
+
+    virtually(main())
+    assert said == []

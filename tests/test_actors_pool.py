@@ -39,7 +39,7 @@ class Bench:
     running: int = 0
     most_running: int = 0
 
-    async def launch(self, avoided: Collection[str] = ()) -> Worker:
+    async def launch(self, avoided: Collection[str], placed: Callable[[], None]) -> Worker:
         """A worker, or the next error."""
         await asyncio.sleep(self.launch_seconds)
         self.launched += 1

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from faulty_runs import POOLS, ROWS, SETTINGS, Moment, Scene, ended_by_hand
+from faulty_runs import ROWS, SETTINGS, Moment, Scene, ended_by_hand, undisturbed_hashes
 from ray_cluster import SHARES, Cluster, cluster
-from runs import command, finish, start, video_hashes, wait_until, write_manifest
+from runs import finish, wait_until
 
 from ltx_ray.ledger.control import Request, ask, standing
 from ltx_ray.ledger.lease import read_lease
@@ -35,12 +35,7 @@ def cells(*who: str) -> list[object]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Hashes of the videos of one process without Ray."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    manifest = write_manifest(folder / "shots.jsonl", ROWS)
-    words = command(manifest, folder / "out", "--address", "in-process", settings=SETTINGS)
-    finish(start(words))
-    return video_hashes(folder / "out")
+    return undisturbed_hashes(tmp_path_factory.mktemp("undisturbed"), ROWS, SETTINGS)
 
 
 @pytest.fixture
@@ -140,4 +135,3 @@ def test_a_paused_run_stays_paused_when_its_coordinator_is_killed(scene: Scene) 
 
 def test_the_matrix_is_as_large_as_promised() -> None:
     assert len(cells(*ACTORS, "Coordinator", "driver", "node", "drained")) == 32
-    assert set(POOLS) > {"--denoisers", "--decoders"}

@@ -8,18 +8,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from faulty_runs import Scene, ended_by_hand, environment, orphans
+from faulty_runs import Scene, ended_by_hand, environment, undisturbed_hashes
 from ray_cluster import is_actor
-from runs import (
-    PATIENCE,
-    command,
-    committed_chunks,
-    finish,
-    manifest_rows,
-    start,
-    video_hashes,
-    write_manifest,
-)
+from runs import PATIENCE, finish, start
 
 from ltx_ray.errors import StorageError
 from ltx_ray.ledger.ledger import read_records
@@ -36,10 +27,7 @@ MOST_KILLS = 8
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    manifest = write_manifest(folder / "shots.jsonl", ROWS)
-    finish(start(command(manifest, folder / "out", "--address", "in-process", settings=SETTINGS)))
-    return video_hashes(folder / "out")
+    return undisturbed_hashes(tmp_path_factory.mktemp("undisturbed"), ROWS, SETTINGS)
 
 
 def records(out: Path) -> int:
@@ -88,9 +76,8 @@ def struck(luck: random.Random, scene: Scene, run: "subprocess.Popen[str]") -> s
 @pytest.mark.parametrize("seed", range(20))
 def test_a_storm_changes_no_byte(tmp_path: Path, undisturbed: dict[str, str], seed: int) -> None:
     luck = random.Random(seed)
-    scene = Scene(tmp_path, undisturbed, tmp_path / "fault.json")
-    manifest = write_manifest(tmp_path / "shots.jsonl", ROWS)
-    words = command(manifest, scene.out, "--denoisers", "2", "--decoders", "2", settings=SETTINGS)
+    scene = Scene(tmp_path, undisturbed, tmp_path / "fault.json", ROWS, CHUNKS, SETTINGS)
+    words = scene.command()
     run = start(words, environment(scene.fault))
     killed: Counter[str] = Counter()
     for _ in range(luck.randint(3, MOST_KILLS)):
@@ -102,10 +89,4 @@ def test_a_storm_changes_no_byte(tmp_path: Path, undisturbed: dict[str, str], se
             run = start(words, environment(scene.fault))
     finish(run)
     assert killed, "nobody was killed"
-    assert Counter(row["id"] for row in manifest_rows(scene.out)) == Counter(str(row["id"]) for row in ROWS)
-    assert video_hashes(scene.out) == undisturbed, killed
-    wanted = {(str(row["id"]), index): 1 for row in ROWS for index in range(CHUNKS)}
-    assert committed_chunks(scene.out) == wanted, killed
-    assert list(orphans(scene.out)) == []
-    _, alive = psutil.wait_procs(scene.processes(), timeout=PATIENCE)
-    assert alive == [], "processes are left"
+    scene.check_all_is_well()
