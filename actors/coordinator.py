@@ -9,7 +9,7 @@ It imports neither ray nor torch, and asks the event loop for the time, so that 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from actors.admission import DecodeQueue, Priority
 from actors.books import Books
@@ -26,9 +26,12 @@ from actors.retry import BLAMED, Verdict, judge
 from actors.room import Room
 from actors.shot_log import ShotLog
 from actors.shot_run import ShotRun
+from actors.sizer import ShotsLeft, Sizer
 from actors.steering import Steering
 from actors.work import OUT_OF_MEMORY, Done, Failure
 from actors.worker import PoolBrokenError
+from cluster.capacity import Capacity
+from cluster.placement import Placement
 from ltx_ray.errors import (
     BadResultError,
     InputLostError,
@@ -42,7 +45,7 @@ from ltx_ray.ledger.ledger import Ledger
 from ltx_ray.ledger.records import ArtefactRecord
 from ltx_ray.manifest.row import RowError
 from ltx_ray.run import RunSpec
-from ltx_ray.types import Shot, ShotResult, Stage, Status, Task
+from ltx_ray.types import Receipt, Shot, ShotResult, Stage, Status, Task
 
 _ROWS_PER_STEP = 1000  # rejected or skipped between two looks at the pools
 Event = tuple[ShotRun, Task, Done]
@@ -62,14 +65,15 @@ class Coordinator:
         keeper: Keeper | None = None,  # None: nobody else can write to this OUT
         nodes: Nodes | None = None,  # those of the pools; None: all on one
         look: Look | None = None,  # at the nodes; None: there is but one
+        sizer: Sizer | None = None,  # None: the pools stay as large as they are
         standing: Standing | None = None,  # what was asked of a coordinator before this one
-        gpu_shares: Mapping[Stage, float] | None = None,  # of one task
+        shares: Placement | None = None,  # what an actor takes; None: nothing that counts
         *,
         gpu_hours: float = 0.0,  # that a coordinator before this one has used
         total: int,  # rows
         cost: Callable[[int], float],  # of a row, by its number
         total_cost: float,
-        max_active: int,  # shots at a time
+        max_active: int | None = None,  # shots at a time; None: two for each denoiser
         shard: str = "0000",
     ) -> None:
         self._spec, self._limits = spec, spec.config.limits
@@ -80,13 +84,14 @@ class Coordinator:
         self._decodes = DecodeQueue(spec.config.pools.max_decoded_bytes)
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()  # None: only look up
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._tally = Tally(total, total_cost, gpu_shares or {}, gpu_hours)
+        self._tally = Tally(total, total_cost, shares.gpus if shares else {}, gpu_hours)
         self._books = Books(ledger, publisher, keeper, self._tally, self._limits, shard)
         self._failed = 0  # shots, in this call
         self._stopping = self._exhausted = self._is_warm = False
         self._steering = Steering(pools, ledger, history.cancelled, standing or Standing())
         self._deadlines = Deadlines(spec.config)
-        self._care = NodeCare(nodes or Nodes(), look, Room(pools, self._tally.say), self._tally.say)
+        self._sizer, say = sizer, self._tally.say
+        self._care = NodeCare(nodes or Nodes(), look, Room(pools, say, shares), say, self._resize)
         self._fatal: LtxRayError | None = None
 
     async def run(self) -> Summary:
@@ -168,7 +173,8 @@ class Coordinator:
     def _admit(self) -> None:
         """Bring the active shots up to their bound; the rows that need no work pass by."""
         for _ in range(_ROWS_PER_STEP):
-            if self._exhausted or len(self._active) >= self._max_active:
+            most = self._max_active or 2 * max(self._pools[Stage.DENOISE].most, 1)
+            if self._exhausted or len(self._active) >= most:
                 return
             match self._intake.next():
                 case None:
@@ -183,6 +189,8 @@ class Coordinator:
 
     def _begin(self, active: ShotRun) -> None:
         self._active[active.shot.id] = active
+        if self._sizer:
+            self._sizer.admit(active.plan.tasks)
         if active.frontier.finished:  # the video was committed, and then the run was cut off
             self._end(active, active.result(self._spec, Status.DONE))
         elif self._steering.has_cancelled(active.shot.id):
@@ -214,7 +222,7 @@ class Coordinator:
 
     def _priority(self, active: ShotRun, task: Task) -> Priority:
         """Lower goes first: the row's priority, chains longer than a fair share, the manifest's order."""
-        share = self._tally.cost_left / max(self._pools[Stage.DENOISE].state().most, 1)
+        share = self._tally.cost_left / max(self._pools[Stage.DENOISE].most, 1)
         is_long = active.remaining_cost > share
         return (-active.shot.priority, not is_long, active.sequence, task.key.index, task.key.tile)
 
@@ -271,7 +279,7 @@ class Coordinator:
             if active.closed:
                 continue
             active.complete(receipt, done, record)
-            self._deadlines.learn(receipt.key.stage, active.cost_of(receipt.key), receipt.seconds)
+            self._learn(receipt, active.cost_of(receipt.key))
             self._care.succeeded(done.worker_node, active.place(receipt.key))
             self._tally.count(receipt)
             if receipt.key.stage is Stage.ASSEMBLE:
@@ -282,6 +290,17 @@ class Coordinator:
         if spent is not None and not (self._stopping or self._is_complete):
             self._fatal = self._fatal or spent
             self.stop()
+
+    def _learn(self, receipt: Receipt, cost: float) -> None:
+        self._deadlines.learn(receipt.key.stage, cost, receipt.seconds)
+        if self._sizer:
+            self._sizer.learn(receipt.key.stage, cost, receipt.seconds)
+
+    def _resize(self, capacity: Capacity) -> None:
+        if self._sizer:
+            active = len(self._active)
+            self._sizer.look(capacity, ShotsLeft(waiting=self._tally.rows_left - active, active=active))
+            self._events.put_nowait(None)  # there may be room for more shots
 
     def _fail(self, active: ShotRun, task: Task, failure: Failure, node: str) -> None:
         self._tally.say(f"{active.shot.id} {task.key}: {failure.message}")

@@ -10,6 +10,8 @@ from actors.nodes import Nodes
 from actors.progress import Progress, Summary
 from actors.publisher import Publisher
 from actors.site import Site
+from actors.sizer import Sizer
+from cluster.placement import Placement, Sizing
 from ltx_ray.ledger.control import forget, standing
 from ltx_ray.ledger.lease import Lease, read_lease, wait_for_lease
 from ltx_ray.ledger.ledger import Ledger
@@ -27,8 +29,8 @@ class RenderJob:
 
     manifest: str
     run: RunSpec
-    sizes: dict[Stage, int]  # most actors of each stage
-    max_active: int  # shots
+    sizing: Sizing
+    placement: Placement  # at the start; what an actor takes stays so
     owner: str  # names the command: only one may write to OUT at a time
     command: bytes  # what was asked, for commands that go on with the run
     limit: int | None = None  # at most so many rows
@@ -66,7 +68,7 @@ class Host:
         """The coordinator, as the only driver; None where this was stopped before it could be."""
         job = self._job
         index = index_manifest(job.manifest, job.run.config)
-        first = long_rows(index, job.sizes[Stage.DENOISE])
+        first = long_rows(index, job.placement.sizes[Stage.DENOISE])
         rows = shots(job.manifest, job.run.config, index, first)
         total = index.num_rows if job.limit is None else min(job.limit, index.num_rows)
         store = Store(job.run.out)
@@ -81,21 +83,23 @@ class Host:
         lease.renew()
         store.write(COMMAND_FILE, job.command)
         nodes = Nodes()
+        pools = self._site.pools(job.run, job.placement, nodes)
         return Coordinator(
             job.run,
             islice(rows, job.limit),
-            self._site.pools(job.run, job.sizes, nodes),
+            pools,
             ledger,
             history,
             Publisher(job.run.out),
             Keeper(store, lease),
             nodes,
             self._site.look,
+            Sizer(pools, job.sizing, job.placement),
             standing(store),
-            self._site.gpus,
+            job.placement,
             gpu_hours=before.progress["gpu_hours"] if goes_on and before and before.progress else 0.0,
             total=total,
             cost=index.cost,
             total_cost=index.total_cost,
-            max_active=job.max_active,
+            max_active=job.run.config.pools.max_active_shots,
         )

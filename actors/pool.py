@@ -74,6 +74,11 @@ class Pool:
         self._broken: PoolBrokenError | None = None
         self._paused = self._closed = False
 
+    @property
+    def most(self) -> int:
+        """Workers at most, now."""
+        return self._crew.most
+
     def submit(
         self, job: Job, inputs: Sequence[Any], priority: tuple[float, ...], terms: Terms = Terms()
     ) -> asyncio.Future[Done]:

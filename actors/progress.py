@@ -105,6 +105,11 @@ class Tally:
         """Whether any shot has failed, now or before."""
         return self._ended[Status.FAILED] > 0
 
+    @property
+    def rows_left(self) -> int:
+        """Rows that have not ended."""
+        return self._total - sum(self._ended.values())
+
     def say(self, message: str) -> None:
         """Something went wrong; the last such thing is shown."""
         self._message = message

@@ -45,6 +45,16 @@ class Capacity:
             return f"no node has {wanted}: {largest}"
         free = [space for space in self.free if space.holds(wanted)]
         if free:
-            return f"{len(free)} nodes have {wanted} free: it may be on its way"
+            return f"{wanted} are free on a node: it may be on its way"
         gpus, cpus = sum(space.gpus for space in self.free), sum(space.cpus for space in self.free)
         return f"no node has {wanted} free ({Space(round(cpus, 3), round(gpus, 3))} are free on all together)"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The nodes of a cluster at one moment, by their ids."""
+
+    living: frozenset[str] = frozenset()
+    draining: frozenset[str] = frozenset()  # of them: those that will soon be gone
+    capacity: Capacity = Capacity()  # of the others; without nodes: not known, and it does not change
+    accelerators: frozenset[str] = frozenset()  # types of the GPUs that there are

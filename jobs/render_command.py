@@ -22,8 +22,15 @@ def render(
         str | None,
         typer.Option(help="local (default), auto, HOST:6379, or in-process (no Ray)."),
     ] = None,
-    denoisers: Annotated[int | None, typer.Option(min=1, help="Most denoisers at a time.")] = None,
-    decoders: Annotated[int | None, typer.Option(min=1, help="Most tile decoders at a time.")] = None,
+    denoisers: Annotated[
+        str | None, typer.Option(metavar="N|MIN..MAX", help="Denoisers at a time: at most, or from and to.")
+    ] = None,
+    decoders: Annotated[
+        str | None, typer.Option(metavar="N|MIN..MAX", help="The same of tile decoders.")
+    ] = None,
+    gpus: Annotated[
+        float | None, typer.Option(help="GPUs to use at most; a cluster that can adds them.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Render at most so many rows.")] = None,
     max_failures: Annotated[
         int | None, typer.Option(min=1, help="Stop when so many shots have failed.")
@@ -40,6 +47,7 @@ def render(
         "model.name": model,
         "pools.denoisers": denoisers,
         "pools.decoders": decoders,
+        "pools.max_gpus": gpus,
         "limits.max_failures": max_failures,
     }
     overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]

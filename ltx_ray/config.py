@@ -146,18 +146,51 @@ class DeviceConfig(_Section):
 
     kind: Literal["auto", "cpu", "cuda"] = "auto"  # auto: CUDA where there is one
     threads: int = Field(1, ge=1, le=256)  # torch threads of one actor on the CPU; decides the bytes
+    # Type of GPU, as Ray's label ray.io/accelerator-type names it: other types may round differently. None:
+    # the one that the cluster has.
+    accelerator: str | None = None
+
+
+class Bounds(_Section):
+    """How many actors a stage may have: ``8`` is at most 8, ``"2..8"`` is 2 to 8."""
+
+    least: int = Field(0, ge=0)  # kept also when they are idle
+    most: int = Field(ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            return value
+        least, _, most = str(value).rpartition("..")
+        try:
+            return {"least": int(least or 0), "most": int(most)}
+        except ValueError:
+            raise ValueError(f"must be a number, or two such as 2..8, got {value!r}") from None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Bounds":
+        if self.least > self.most:
+            raise ValueError(f"must rise, got {self.least}..{self.most}")
+        return self
 
 
 class PoolsConfig(_Section):
     """How many actors each stage has. None: as many as the devices carry. Never decides the bytes."""
 
-    conditioners: int | None = Field(None, ge=1)
-    denoisers: int | None = Field(None, ge=1)
-    decoders: int | None = Field(None, ge=1)
-    assemblers: int | None = Field(None, ge=1)
-    finishers: int | None = Field(None, ge=1)
+    conditioners: Bounds | None = None
+    denoisers: Bounds | None = None
+    decoders: Bounds | None = None
+    assemblers: Bounds | None = None
+    finishers: Bounds | None = None
+    # GPUs that all stages together may take; None: those that the cluster has. With more than it has, actors
+    # that wait for a place make a cluster grow that can.
+    max_gpus: float | None = Field(None, gt=0)
+    idle_seconds: float = Field(60, gt=0)  # after which an actor without work is let go
     gpu_shares: dict[str, float] = Field(default_factory=dict)  # GPUs per actor, by stage
     cpu_shares: dict[str, float] = Field(default_factory=dict)  # CPUs per actor, by stage
+    # Where actors of a stage rather are, if there is such a place: Ray's label ray.io/market-type.
+    market: dict[str, Literal["spot", "on-demand"]] = Field(default_factory=dict)
     max_active_shots: int | None = Field(None, ge=1)  # None: two for each denoiser
     max_decoded_bytes: int = Field(4 * 1024**3, ge=2**20)  # decoded pixels in flight, all shots together
 

@@ -26,6 +26,7 @@ from actors.publisher import Publisher
 from actors.simulated_pool import SimulatedWorker, run_virtually
 from actors.work import Done
 from actors.worker import Worker
+from cluster.placement import Placement
 from ltx_ray.errors import WorkerLostError
 from ltx_ray.ledger.ledger import Ledger
 from ltx_ray.manifest.index import index_manifest, shots
@@ -146,7 +147,11 @@ async def _call(
         history,
         Publisher(world.spec.out, inline=True),
         nodes=nodes,
-        gpu_shares=dict.fromkeys((Stage.DENOISE, Stage.DECODE), 0.5),
+        shares=Placement(
+            sizes=sizes,
+            cpus=dict.fromkeys(Stage, 1.0),
+            gpus={stage: 0.5 * (stage in (Stage.DENOISE, Stage.DECODE)) for stage in Stage},
+        ),
         total=index.num_rows,
         cost=index.cost,
         total_cost=index.total_cost,
