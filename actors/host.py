@@ -15,6 +15,7 @@ from cluster.placement import Placement, Sizing
 from ltx_ray.ledger.control import forget, standing
 from ltx_ray.ledger.lease import Lease, read_lease, wait_for_lease
 from ltx_ray.ledger.ledger import Ledger
+from ltx_ray.ledger.sweep import sweep_unfinished
 from ltx_ray.manifest.index import index_manifest, long_rows, shots
 from ltx_ray.run import RunSpec
 from ltx_ray.storage import Store
@@ -81,6 +82,7 @@ class Host:
         if not goes_on:
             forget(store)
         lease.renew()
+        sweep_unfinished(store)
         store.write(COMMAND_FILE, job.command)
         nodes = Nodes()
         pools = self._site.pools(job.run, job.placement, nodes)

@@ -113,7 +113,8 @@ class Scene:
         assert video_hashes(self.out) == self.undisturbed
         wanted = {(row["id"], index): 1 for row in self.rows for index in range(self.chunks)}
         assert committed_chunks(self.out) == wanted, "a finished chunk was made again, or one was lost"
-        assert list(orphans(self.out)) == []
+        left = list(orphans(self.out))
+        assert not left, left
         left = [each for each in self.processes() if not cluster(each)]
         _, alive = psutil.wait_procs(left, timeout=PATIENCE)
         assert alive == [], "processes are left"

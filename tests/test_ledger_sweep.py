@@ -8,7 +8,7 @@ import pytest
 from ltx_ray.ledger.history import History
 from ltx_ray.ledger.ledger import Ledger
 from ltx_ray.ledger.records import ArtefactRecord, CancelRecord, Record, RetryRecord
-from ltx_ray.ledger.sweep import strays, sweep_videos, sweep_work
+from ltx_ray.ledger.sweep import strays, sweep_unfinished, sweep_videos, sweep_work
 from ltx_ray.storage import Store
 from ltx_ray.types import Artefact, ShotResult, Stage, Status, TaskKey
 
@@ -120,3 +120,16 @@ def test_a_retry_uses_no_chunks_that_were_spoiled_or_deleted(store: Store) -> No
 def test_called_off_shots_are_remembered_until_they_end(store: Store) -> None:
     history = replayed(store, CancelRecord(shots=("a", "b")), result("a", Status.CANCELLED))
     assert history.cancelled == {"b"}
+
+
+def test_what_killed_drivers_had_half_written_is_gone_and_what_others_write_stays(tmp_path: Path) -> None:
+    theirs = ["control/.pause.json.a.part", "work/0000/s1/.chunk.a.part", "videos/00000/.s1-1.1.mp4.a.part"]
+    dead = ["ledger/0000/.lease.json.a.part", "logs/0000/.s1.log.a.part", ".command.json.a.part"]
+    dead += ["manifest/.part-0.parquet.a.part", "videos/.README.md.a.part"]
+    whole = ["ledger/0000/lease.json", "run.json"]
+    for name in (*theirs, *dead, *whole):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{")
+    assert sweep_unfinished(Store(str(tmp_path))) == len(dead)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {*theirs, *whole}

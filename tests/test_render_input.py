@@ -114,11 +114,14 @@ def test_only_what_is_new_is_rendered(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path / "shots.jsonl", [{**SMALL, "id": "a"}])
     render_here(manifest, tmp_path / "out")
     first = manifest_rows(tmp_path / "out")
+    half = tmp_path / "out/ledger/0000/.lease.json.a.part"  # as a driver leaves it that is killed
+    half.write_text("{")
     write_manifest(
         manifest, [{**SMALL, "id": "a", "tags": "new"}, {**SMALL, "id": "b"}, {**SMALL, "id": "c"}]
     )
     summary = render_here(manifest, tmp_path / "out", limit=2)
     assert (summary.progress.done, summary.progress.skipped) == (2, 1)
+    assert not half.exists()
     assert sorted(row["id"] for row in manifest_rows(tmp_path / "out")) == ["a", "b"]
     write_manifest(manifest, [{**SMALL, "id": "a", "prompt": "something else"}])
     render_here(manifest, tmp_path / "out")

@@ -13,6 +13,7 @@ from ltx_ray.types import Status
 
 # As ``actors.shot_run`` names attempts; anything else in a folder of videos is not ours to delete.
 _VIDEO = re.compile(r".+-\d+\.\d+\.mp4")
+_OF_OTHERS = re.compile(r"control/|work/|videos/\d")
 
 
 def sweep_work(store: Store, shard: str, history: History, *, keep_ended: bool) -> int:
@@ -32,6 +33,15 @@ def sweep_work(store: Store, shard: str, history: History, *, keep_ended: bool) 
     folder = f"work/{shard}"
     found = [name for name in store.list(folder) if not is_kept(name)]
     return _deleted(store, [*found, *store.unfinished(folder)])
+
+
+def sweep_unfinished(store: Store) -> int:
+    """Delete what drivers of this OUT that were killed had half-written; how many files they were.
+
+    To be called with the lease, before anything else writes. What people ask for (control/) is written by
+    other commands, and the actors' files have sweeps of their own.
+    """
+    return _deleted(store, (name for name in store.unfinished("") if not _OF_OTHERS.match(name)))
 
 
 def sweep_videos(store: Store, folder: str, kept: Iterable[str]) -> int:
