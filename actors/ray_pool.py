@@ -31,6 +31,8 @@ from ltx_ray.errors import InputLostError, LtxRayError, WorkerLostError
 from ltx_ray.run import RunSpec
 from ltx_ray.types import Job, Stage
 
+# Ray's NodeDeathInfo.Reason, as its table of nodes has it.
+_DEATHS = {1: "ended", 3: "preempted", 4: "idle"}
 _NODE_LABEL = "ray.io/node-id"  # Ray labels every node so
 
 
@@ -152,7 +154,16 @@ def _seen() -> Seen:
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     # As Ray Train asks for it: there is no public way yet.
     draining = frozenset(ray._private.state.state.get_draining_nodes())
-    return Seen(frozenset(node["NodeID"] for node in nodes if node["Alive"]), draining)
+    return Seen(
+        living=frozenset(node["NodeID"] for node in nodes if node["Alive"]),
+        draining=draining,
+        hosts={node["NodeID"]: node["NodeManagerHostname"] for node in nodes if node["Alive"]},
+        gone={
+            node["NodeID"]: _DEATHS.get(node.get("DeathReason", 0), "lost")
+            for node in nodes
+            if not node["Alive"]
+        },
+    )
 
 
 class RemoteHost:

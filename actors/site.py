@@ -1,6 +1,7 @@
 """Where the workers of a run live: one process, or a Ray cluster."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from actors.nodes import Nodes
@@ -15,6 +16,9 @@ class Seen:
 
     living: frozenset[str] = frozenset()
     draining: frozenset[str] = frozenset()  # of them: those that will soon be gone
+    hosts: Mapping[str, str] = field(default_factory=dict)  # names of the machines
+    # Why others are gone: "preempted", "idle" (the cluster shrank), "ended" (by request) or "lost".
+    gone: Mapping[str, str] = field(default_factory=dict)
 
 
 class Site(Protocol):

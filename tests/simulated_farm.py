@@ -20,6 +20,7 @@ from simulated_world import Cut, Row, World
 
 from actors.coordinator import Coordinator
 from actors.nodes import Nodes
+from actors.observer import Observer
 from actors.pool import Pool
 from actors.progress import Summary
 from actors.publisher import Publisher
@@ -114,13 +115,14 @@ def render_once(
     max_active: int,
     cut: Cut | None = None,
     through: Through = iter,
+    observer: Observer | None = None,
 ) -> Summary:
     """One call of the command. Raises what it raises; checks that nothing of it is left behind.
 
-    The coordinator gets the manifest's rows as they come ``through``.
+    The coordinator gets the manifest's rows as they come ``through``, and tells ``observer``.
     """
     try:
-        return run_virtually(_call(world, manifest, sizes, max_active, cut, through))
+        return run_virtually(_call(world, manifest, sizes, max_active, cut, through, observer))
     finally:
         FragileFileSystem.mend()
         assert not world.broken, world.broken[0]
@@ -133,6 +135,7 @@ async def _call(
     max_active: int,
     cut: Cut | None,
     through: Through,
+    observer: Observer | None,
 ) -> Summary:
     index = index_manifest(manifest, world.spec.config)
     ledger, history = Ledger.open(Store(world.spec.out), inline=True)
@@ -147,6 +150,7 @@ async def _call(
         Publisher(world.spec.out, inline=True),
         nodes=nodes,
         gpu_shares=dict.fromkeys((Stage.DENOISE, Stage.DECODE), 0.5),
+        observer=observer,
         total=index.num_rows,
         cost=index.cost,
         total_cost=index.total_cost,
