@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from actors.coordinator import Coordinator
+from actors.exporter import Exporter
 from actors.keeper import Keeper
 from actors.nodes import Nodes
 from actors.progress import Progress, Summary
@@ -42,16 +43,17 @@ class Host:
         self._job = job
         self._site = site
         self._coordinator: Coordinator | None = None
+        self._exporter: Exporter | None = None
         self._stopped = False
 
     async def run(self) -> Summary:
         """Index the manifest, replay the ledger, render."""
         self._coordinator = await asyncio.to_thread(self._build)
-        if self._coordinator is None:
+        if self._coordinator is None or self._exporter is None:
             return Summary(progress=Progress.none(), interrupted=True, failures=(), cpu_seconds={})
         if self._stopped:
             self._coordinator.stop()
-        return await self._coordinator.run()
+        return await self._exporter.run(self._coordinator)
 
     async def progress(self) -> Progress | None:
         """How far the run is; None while it is being set up."""
@@ -60,6 +62,8 @@ class Host:
     async def stop(self) -> None:
         """Stop soon; everything that is committed stays."""
         self._stopped = True
+        if self._exporter:
+            self._exporter.hurry()
         if self._coordinator:
             self._coordinator.stop()
 
@@ -82,7 +86,8 @@ class Host:
         lease.renew()
         sweep_unfinished(store)
         store.write(COMMAND_FILE, job.command)
-        nodes = Nodes()
+        nodes, keeper = Nodes(), Keeper(store, lease)
+        self._exporter = Exporter(job.run, store, keeper, self._site.gpus, epoch=ledger.epoch)
         return Coordinator(
             job.run,
             islice(rows, job.limit),
@@ -90,11 +95,12 @@ class Host:
             ledger,
             history,
             Publisher(job.run.out),
-            Keeper(store, lease),
+            keeper,
             nodes,
-            self._site.look,
+            self._exporter.seen_through(self._site.look),
             standing(store),
             self._site.gpus,
+            self._exporter.observer,
             gpu_hours=before.progress["gpu_hours"] if goes_on and before and before.progress else 0.0,
             total=total,
             cost=index.cost,
