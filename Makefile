@@ -6,12 +6,13 @@ INSTALLED := $(VENV)/.installed
 DEMO := out/demo
 TINY := out/tiny
 
-.PHONY: help demo test check format test-slow chaos bench train-tiny clean
+.PHONY: help demo test check tools format test-slow chaos bench train-tiny clean
 
 help:
 	@echo "make demo       install, render examples/shots.jsonl into $(DEMO), check the videos"
 	@echo "make test       install, static checks, tests"
 	@echo "make check      install, static checks"
+	@echo "make tools      install, fetch the programs of Debian that tests use"
 	@echo "make format     let ruff format and mend the code"
 	@echo "make test-slow  install, the tests that take minutes"
 	@echo "make chaos      install, faults at every moment: an hour"
@@ -26,13 +27,16 @@ demo: $(INSTALLED)
 	@echo "Look at them at once:"
 	@$(BIN)/python examples/show_videos.py examples/shots.jsonl $(DEMO) examples/demo.toml
 
-test: check
+test: check tools
 	$(BIN)/python -m pytest
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+tools: $(INSTALLED)
+	@tests/install_tools.sh $(VENV)
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

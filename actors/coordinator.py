@@ -18,6 +18,7 @@ from actors.intake import Intake, Skipped
 from actors.keeper import Keeper
 from actors.node_care import Look, NodeCare
 from actors.nodes import Nodes
+from actors.observer import Observer
 from actors.pool import Pool, Terms
 from actors.progress import Progress, Summary, Tally
 from actors.publisher import Publisher
@@ -68,6 +69,7 @@ class Coordinator:
         sizer: Sizer | None = None,  # None: the pools stay as large as they are
         standing: Standing | None = None,  # what was asked of a coordinator before this one
         shares: Placement | None = None,  # what an actor takes; None: nothing that counts
+        observer: Observer | None = None,  # is told what happens
         *,
         gpu_hours: float = 0.0,  # that a coordinator before this one has used
         total: int,  # rows
@@ -85,7 +87,8 @@ class Coordinator:
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()  # None: only look up
         self._in_flight: set[asyncio.Task[None]] = set()
         self._tally = Tally(total, total_cost, shares.gpus if shares else {}, gpu_hours)
-        self._books = Books(ledger, publisher, keeper, self._tally, self._limits, shard)
+        self._observer = observer or Observer()
+        self._books = Books(ledger, publisher, keeper, self._tally, self._limits, shard, self._observer)
         self._failed = 0  # shots, in this call
         self._stopping = self._exhausted = self._is_warm = False
         self._steering = Steering(pools, ledger, history.cancelled, standing or Standing())
@@ -158,6 +161,18 @@ class Coordinator:
             quarantined=self._care.quarantined,
         )
 
+    def oldest(self) -> dict[Stage, float]:
+        """Seconds for which the first task of each stage that could begin has waited."""
+        since = {stage: pool.oldest() for stage, pool in self._pools.items()}
+        both = (since[Stage.DECODE], self._decodes.oldest)
+        since[Stage.DECODE] = min((moment for moment in both if moment is not None), default=None)
+        now = asyncio.get_running_loop().time()
+        return {stage: 0.0 if moment is None else now - moment for stage, moment in since.items()}
+
+    def say(self, message: str) -> None:
+        """Tell whoever watches the run."""
+        self._tally.say(message)
+
     async def _keep(self, keeper: Keeper) -> None:
         """Keep the lease; without it nothing more may be written."""
         try:
@@ -191,6 +206,7 @@ class Coordinator:
         self._active[active.shot.id] = active
         if self._sizer:
             self._sizer.admit(active.plan.tasks)
+        self._observer.begins(active)
         if active.frontier.finished:  # the video was committed, and then the run was cut off
             self._end(active, active.result(self._spec, Status.DONE))
         elif self._steering.has_cancelled(active.shot.id):
@@ -211,7 +227,8 @@ class Coordinator:
         for active in self._active.values():
             for task in active.frontier.take_ready():
                 if task.key.stage is Stage.DECODE:
-                    self._decodes.hold(self._priority(active, task), active, task)
+                    now = asyncio.get_running_loop().time()
+                    self._decodes.hold(self._priority(active, task), active, task, now)
                 else:
                     self._submit(self._priority(active, task), active, task)
         for priority, active, task in self._decodes.admit():
@@ -282,6 +299,7 @@ class Coordinator:
             self._learn(receipt, active.cost_of(receipt.key))
             self._care.succeeded(done.worker_node, active.place(receipt.key))
             self._tally.count(receipt)
+            self._observer.done(active, receipt, done)
             if receipt.key.stage is Stage.ASSEMBLE:
                 self._decodes.release(active.shot.id, receipt.key.index)
             if active.frontier.finished:
@@ -308,6 +326,7 @@ class Coordinator:
         was_alone = active.tries[task.key].alone
         verdict = judge(failure, active.tries[task.key], self._limits, divisible=divisible)
         active.log.failed(task.key, failure, node, verdict)
+        self._observer.failed(active, task, failure, node, verdict)
         if verdict is Verdict.STOP:
             self._fatal = self._fatal or StorageError(failure.message)
             self._stopping = True
@@ -346,6 +365,7 @@ class Coordinator:
         self._care.forget(active.shot.id)
         self._tally.spend(self._cost(active.shot.row))
         active.close()
+        self._observer.leaves(active)
         del self._active[active.shot.id]
         why = f", {result.error_kind}" if result.status is Status.FAILED else ""
         active.log.say(f"ends: {result.status}{why}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from actors.coordinator import Coordinator
+from actors.exporter import Exporter
 from actors.keeper import Keeper
 from actors.nodes import Nodes
 from actors.progress import Progress, Summary
@@ -44,16 +45,17 @@ class Host:
         self._job = job
         self._site = site
         self._coordinator: Coordinator | None = None
+        self._exporter: Exporter | None = None
         self._stopped = False
 
     async def run(self) -> Summary:
         """Index the manifest, replay the ledger, render."""
         self._coordinator = await asyncio.to_thread(self._build)
-        if self._coordinator is None:
+        if self._coordinator is None or self._exporter is None:
             return Summary(progress=Progress.none(), interrupted=True, failures=(), cpu_seconds={})
         if self._stopped:
             self._coordinator.stop()
-        return await self._coordinator.run()
+        return await self._exporter.run(self._coordinator)
 
     async def progress(self) -> Progress | None:
         """How far the run is; None while it is being set up."""
@@ -62,6 +64,8 @@ class Host:
     async def stop(self) -> None:
         """Stop soon; everything that is committed stays."""
         self._stopped = True
+        if self._exporter:
+            self._exporter.hurry()
         if self._coordinator:
             self._coordinator.stop()
 
@@ -84,8 +88,9 @@ class Host:
         lease.renew()
         sweep_unfinished(store)
         store.write(COMMAND_FILE, job.command)
-        nodes = Nodes()
+        nodes, keeper = Nodes(), Keeper(store, lease)
         pools = self._site.pools(job.run, job.placement, nodes)
+        self._exporter = Exporter(job.run, store, keeper, job.placement.gpus, epoch=ledger.epoch)
         return Coordinator(
             job.run,
             islice(rows, job.limit),
@@ -93,12 +98,13 @@ class Host:
             ledger,
             history,
             Publisher(job.run.out),
-            Keeper(store, lease),
+            keeper,
             nodes,
-            self._site.look,
+            self._exporter.seen_through(self._site.look),
             Sizer(pools, job.sizing, job.placement),
             standing(store),
             job.placement,
+            self._exporter.observer,
             gpu_hours=before.progress["gpu_hours"] if goes_on and before and before.progress else 0.0,
             total=total,
             cost=index.cost,

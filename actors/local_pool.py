@@ -1,6 +1,7 @@
 """In-process workers: each is a thread with an actor of its own. No Ray; the single-process path."""
 
 import asyncio
+import socket
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -68,4 +69,4 @@ class LocalSite:
 
     async def look(self) -> Seen:
         """There is but one."""
-        return Seen(living=frozenset({LocalWorker.node}))
+        return Seen(living=frozenset({LocalWorker.node}), hosts={LocalWorker.node: socket.gethostname()})

@@ -49,6 +49,7 @@ class _Asked:
     job: Job
     inputs: Sequence[Any]
     terms: Terms
+    since: float  # by the loop's clock
 
 
 class Pool:
@@ -87,11 +88,12 @@ class Pool:
         A worker that takes longer than ``terms.seconds`` for it is replaced, and the job fails with
         TaskHungError. What wants a node for itself goes before all else: nothing more begins there meanwhile.
         """
-        future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Done] = loop.create_future()
         if self._broken:
             future.set_exception(self._broken)
             return future
-        rank, asked = priority, _Asked(job, inputs, terms)
+        rank, asked = priority, _Asked(job, inputs, terms, loop.time())
         if terms.alone:
             rank = (float("-inf"), *priority)
             future.add_done_callback(lambda ended: self._nodes.drop(asked))
@@ -135,6 +137,11 @@ class Pool:
             unplaced=crew.unplaced,
             most=crew.most,
         )
+
+    def oldest(self) -> float | None:
+        """Since when, by the loop's clock, the first of the waiting jobs waits; None: none does."""
+        waiting = (asked.since for *_, asked, future in self._queue if not future.cancelled())
+        return min(waiting, default=None)
 
     async def close(self, *, settled: bool = False) -> None:
         """Drop what is queued and let all workers go.
@@ -202,10 +209,10 @@ class Pool:
         except Exception as raised:  # a failed job is a result: a worker that raises is in no known state
             self._end(worker, asked, None)
             error = self._hung(asked) if limit.expired() else raised
-            self._answer(future, worker, Done(outcome=Failure.of(error)), clock() - began)
+            self._answer(future, worker, Done(outcome=Failure.of(error)), began, clock())
         else:
             self._end(worker, asked, done)
-            self._answer(future, worker, done, clock() - began)
+            self._answer(future, worker, done, began, clock())
         self._pump()
 
     def _hung(self, asked: _Asked) -> Exception:
@@ -213,9 +220,12 @@ class Pool:
             f"{asked.job.task.key} should take less than {asked.terms.seconds:.0f} s, but did not end"
         )
 
-    def _answer(self, future: asyncio.Future[Done], worker: Worker, done: Done, seconds: float) -> None:
+    def _answer(
+        self, future: asyncio.Future[Done], worker: Worker, done: Done, began: float, ended: float
+    ) -> None:
         if not future.done():
-            future.set_result(replace(done, worker_node=worker.node, seconds=seconds))
+            done = replace(done, worker_node=worker.node, seconds=ended - began, ended=ended)
+            future.set_result(done)
 
     def _end(self, worker: Worker, asked: _Asked, done: Done | None) -> None:
         self._crew.end(worker, done)

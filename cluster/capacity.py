@@ -1,6 +1,7 @@
 """What the nodes of a cluster have, and what an actor lacks that finds no place: plain numbers, no Ray."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 _CENT = 1e-9  # Ray's shares are sums of floats
 
@@ -58,3 +59,6 @@ class Seen:
     draining: frozenset[str] = frozenset()  # of them: those that will soon be gone
     capacity: Capacity = Capacity()  # of the others; without nodes: not known, and it does not change
     accelerators: frozenset[str] = frozenset()  # types of the GPUs that there are
+    hosts: Mapping[str, str] = field(default_factory=dict)  # names of the machines
+    # Why others are gone: "preempted", "idle" (the cluster shrank), "ended" (by request) or "lost".
+    gone: Mapping[str, str] = field(default_factory=dict)

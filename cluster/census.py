@@ -13,10 +13,14 @@ NODE_LABEL = "ray.io/node-id"
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
 MARKET_LABEL = "ray.io/market-type"
 
+# Ray's NodeDeathInfo.Reason, as its table of nodes has it.
+_DEATHS = {1: "ended", 3: "preempted", 4: "idle"}
+
 
 def census(accelerator: str | None = None) -> Seen:
     """The Ray to which this process is connected. GPUs of another type than ``accelerator`` do not count."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes = [node for node in known if node["Alive"]]
     # As Ray Train asks for it: there is no public way yet.
     draining = frozenset(ray._private.state.state.get_draining_nodes())
     free = ray._private.state.available_resources_per_node()  # type: ignore[no-untyped-call]
@@ -30,6 +34,12 @@ def census(accelerator: str | None = None) -> Seen:
             free=tuple(_space(free.get(node["NodeID"], {}), node["NodeID"] in strange) for node in staying),
         ),
         accelerators=frozenset(str(_type(node)) for node in staying if _type(node)),
+        hosts={node["NodeID"]: node["NodeManagerHostname"] for node in nodes},
+        gone={
+            node["NodeID"]: _DEATHS.get(node.get("DeathReason", 0), "lost")
+            for node in known
+            if not node["Alive"]
+        },
     )
 
 

@@ -2,7 +2,7 @@
 
 What decides the bytes of a video is hashed (``config_hash``) and belongs to OUT: a run with another hash
 is refused. What only decides how fast it goes (``pools``, ``limits``), or what is measured of the videos
-(``evaluate``), may change from call to call.
+(``evaluate``), or told of the run (``metrics``), may change from call to call.
 """
 
 import hashlib
@@ -233,6 +233,33 @@ class InputsConfig(_Section):
         return tuple(root if "://" in root else str(Path(root).expanduser().absolute()) for root in value)
 
 
+class MetricsConfig(_Section):
+    """What the coordinator tells Prometheus. Never decides the bytes."""
+
+    port: int | None = Field(None, ge=0, le=65535)  # of /metrics; 0: any free one; None: nobody is served
+    bind: str = "127.0.0.1"  # the address at which the port is open; "0.0.0.0": to the whole network
+    discovery: str | None = None  # folder or URL for the targets file that Prometheus reads; None: no file
+    run_name: str | None = Field(None, min_length=1, max_length=100)  # a label; None: the last part of OUT
+    linger_seconds: float = Field(60.0, ge=0, le=600)  # a complete run waits so long for a last scrape
+    price_per_gpu_hour: float = Field(0.0, ge=0)  # in any currency; of each GPU that an actor holds
+
+    @field_validator("discovery", mode="after")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        if value is None or "://" in value:
+            return value
+        return str(Path(value).expanduser().absolute())
+
+    @model_validator(mode="after")
+    def _check(self) -> "MetricsConfig":
+        if self.discovery is not None and self.port is None:
+            raise ValueError(
+                f"discovery names a port to Prometheus, got discovery {self.discovery} and no port: set "
+                "metrics.port, to 0 for any free one"
+            )
+        return self
+
+
 class RenderConfig(_Section):
     """Everything a run is asked to do, but the manifest."""
 
@@ -245,6 +272,7 @@ class RenderConfig(_Section):
     pools: PoolsConfig = PoolsConfig()
     limits: LimitsConfig = LimitsConfig()
     inputs: InputsConfig = InputsConfig()
+    metrics: MetricsConfig = MetricsConfig()
     # Whether the bytes of a video depend on the shot, the model and this config alone. Where not, tiles for
     # which the memory does not suffice are decoded in parts, and the output manifest says so.
     reproducible: bool = True
@@ -269,7 +297,8 @@ class RenderConfig(_Section):
 
     def content(self) -> dict[str, Any]:
         """The sections that decide the bytes of the videos, as plain data."""
-        return self.model_dump(mode="json", exclude={"pools", "limits", "inputs", "reproducible", "evaluate"})
+        others = {"pools", "limits", "inputs", "metrics", "reproducible", "evaluate"}
+        return self.model_dump(mode="json", exclude=others)
 
 
 def config_hash(content: dict[str, Any]) -> str:
