@@ -79,5 +79,5 @@ def test_what_an_actor_lacks_is_told() -> None:
     assert cluster.lack(Space(1, 1)) == (
         "no node has 1 GPU and 1 CPU free (0.6 GPU and 15 CPU are free on all together)"
     )
-    assert "1 nodes have 0.4 GPU and 1 CPU free" in cluster.lack(Space(1, 0.4))
+    assert "0.4 GPU and 1 CPU are free on a node" in cluster.lack(Space(1, 0.4))
     assert (cluster.gpus, cluster.cpus) == (1, 20)
