@@ -7,7 +7,6 @@ or doctor found what would fail; 75 interrupted, can be continued; 130 Ctrl-C.
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,10 +18,10 @@ from jobs.render_command import render
 from jobs.run_commands import cancel, pause, resume, retry, status, verify
 from jobs.train_command import train
 from ltx_ray.errors import BudgetSpentError, LtxRayError, RunBusyError, RunHopelessError, UserError
+from ltx_ray.packages import check_packages
 from ltx_ray.version import __version__
 from ltx_ray.visible import visible
 
-_PACKAGES = ("ltx_ray", "cluster", "actors", "jobs")
 app = typer.Typer(
     name="ltx-ray",
     help="A render farm for long, 4K, audio-driven LTX videos: a manifest in, finished MP4 files out.",
@@ -68,25 +67,6 @@ def _root(
     if version:
         typer.echo(__version__)
         raise typer.Exit
-
-
-def check_packages() -> None:
-    """The four packages must lie side by side: a user's own ``jobs`` or ``cluster`` folder would shadow ours.
-
-    Raises UserError that says which path shadows which.
-    """
-    import importlib.util
-
-    home = Path(__file__).resolve().parent.parent
-    for name in _PACKAGES:
-        spec = importlib.util.find_spec(name)
-        places = list(spec.submodule_search_locations or ()) if spec else []
-        found = Path(places[0]).resolve() if places else None
-        if found != home / name:
-            raise UserError(
-                f"the package {name} should be {home / name}, but {found} comes first on Python's path: "
-                f"run from another folder, or start with `python -P -m jobs.cli`"
-            )
 
 
 def main() -> None:
