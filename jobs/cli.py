@@ -15,7 +15,9 @@ from jobs.doctor_command import doctor
 from jobs.evaluate_command import evaluate
 from jobs.options import Config, Exit, InputRoots, Json, Manifest, Settings, leave, with_roots
 from jobs.render_command import render
-from jobs.run_commands import cancel, pause, resume, retry, status, verify
+from jobs.run_commands import cancel, pause, resume, retry, verify
+from jobs.status_command import status
+from jobs.submit_command import submit
 from jobs.train_command import train
 from ltx_ray.errors import BudgetSpentError, LtxRayError, RunBusyError, RunHopelessError, UserError
 from ltx_ray.packages import check_packages
@@ -56,7 +58,7 @@ def validate(
         raise typer.Exit(Exit.SOME_FAILED)
 
 
-for command in (render, status, pause, resume, cancel, retry, verify, train, evaluate, doctor):
+for command in (render, submit, status, pause, resume, cancel, retry, verify, train, evaluate, doctor):
     app.command()(command)
 
 
