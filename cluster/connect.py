@@ -15,6 +15,7 @@ import ray
 from cluster.capacity import Seen
 from cluster.census import census
 from ltx_ray.errors import ConfigError
+from ltx_ray.packages import check_folder
 
 NAMESPACE = "ltx_ray"
 # A Unix socket's path may have 107 bytes, and Ray appends about 60 to its temporary folder.
@@ -29,8 +30,9 @@ def connected(address: str, local_cpus: float) -> Iterator[Seen]:
 
     ``address`` is ``local`` (a Ray of our own, with at least ``local_cpus`` logical CPUs), ``auto`` (the one
     that RAY_ADDRESS names, or that runs on this machine), or an address such as ``head:6379``.
-    Raises ConfigError where no Ray answers.
+    Raises ConfigError where no Ray answers, UserError where workers would import packages that are not ours.
     """
+    check_folder(Path.cwd())
     if address == "local":
         with _own_ray(local_cpus) as seen:
             yield seen

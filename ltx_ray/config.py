@@ -22,6 +22,8 @@ from pydantic import (
 )
 
 from ltx_ray.errors import ConfigError
+from ltx_ray.storage import Store
+from ltx_ray.toml_text import to_toml
 
 
 class _Section(BaseModel):
@@ -280,7 +282,7 @@ class RenderConfig(_Section):
 
     @classmethod
     def load(cls, path: str | None = None, overrides: tuple[str, ...] = ()) -> "RenderConfig":
-        """Read a TOML file and ``key=value`` overrides such as ``sampling.chunk_size=49``.
+        """Read a TOML file, at a path or URL, and ``key=value`` overrides such as ``sampling.chunk_size=49``.
 
         Values of overrides are TOML (``3``, ``0.5``, ``true``, ``[1.0, 0.5]``); what is not TOML is a string.
         Raises ConfigError for a missing or broken file and for unknown or impossible values.
@@ -295,6 +297,10 @@ class RenderConfig(_Section):
         except ValidationError as error:
             raise ConfigError(_explain(error, "config ", f" in {path}" if path else "")) from error
 
+    def as_toml(self) -> str:
+        """What was set of it, for ``load``."""
+        return to_toml(self.model_dump(mode="json", exclude_unset=True))
+
     def content(self) -> dict[str, Any]:
         """The sections that decide the bytes of the videos, as plain data."""
         others = {"pools", "limits", "inputs", "metrics", "reproducible", "evaluate"}
@@ -308,10 +314,13 @@ def config_hash(content: dict[str, Any]) -> str:
 
 
 def _read_toml(path: str) -> dict[str, Any]:
+    folder, _, name = path.rpartition("/")
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        data = Store(folder).read(name) if "://" in path else Path(path).read_bytes()
+        return tomllib.loads(data.decode())
     except OSError as error:
-        raise ConfigError(f"--config must be a readable TOML file, got {path}: {error.strerror}") from error
+        why = error.strerror or "no such file"
+        raise ConfigError(f"--config must be a readable TOML file, got {path}: {why}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config must be TOML, got {path}: {error}") from error
 
