@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := out/demo
+# Test files at a time: much of what they do is waiting for processes to start.
+TEST_WORKERS ?= 3
 TINY := out/tiny
 
 .PHONY: help demo test check tools format test-slow chaos bench train-tiny clean
@@ -28,7 +30,7 @@ demo: $(INSTALLED)
 	@$(BIN)/python examples/show_videos.py examples/shots.jsonl $(DEMO) examples/demo.toml
 
 test: check tools
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
