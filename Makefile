@@ -4,14 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := out/demo
+# Test files at a time: much of what they do is waiting for processes to start.
+TEST_WORKERS ?= 3
 TINY := out/tiny
 
-.PHONY: help demo test check format test-slow chaos bench train-tiny clean
+.PHONY: help demo test check tools format test-slow chaos bench train-tiny clean
 
 help:
 	@echo "make demo       install, render examples/shots.jsonl into $(DEMO), check the videos"
 	@echo "make test       install, static checks, tests"
 	@echo "make check      install, static checks"
+	@echo "make tools      install, fetch the programs of Debian that tests use"
 	@echo "make format     let ruff format and mend the code"
 	@echo "make test-slow  install, the tests that take minutes"
 	@echo "make chaos      install, faults at every moment: an hour"
@@ -26,13 +29,16 @@ demo: $(INSTALLED)
 	@echo "Look at them at once:"
 	@$(BIN)/python examples/show_videos.py examples/shots.jsonl $(DEMO) examples/demo.toml
 
-test: check
-	$(BIN)/python -m pytest
+test: check tools
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+tools: $(INSTALLED)
+	@tests/install_tools.sh $(VENV)
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

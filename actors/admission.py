@@ -14,6 +14,7 @@ from ltx_ray.types import Slab, Task
 
 Priority = tuple[float, ...]
 Waiting = tuple[Priority, ShotRun, Task]
+Held = tuple[Priority, ShotRun, Task, float]  # and since when
 
 
 class DecodeQueue:
@@ -21,7 +22,7 @@ class DecodeQueue:
 
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
-        self._waiting: list[Waiting] = []
+        self._waiting: list[Held] = []
         self._admitted: dict[tuple[str, int], int] = {}
         self.in_flight = 0  # bytes
         self.peak = 0  # most bytes that ever were
@@ -29,9 +30,14 @@ class DecodeQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def hold(self, priority: Priority, active: ShotRun, task: Task) -> None:
+    def hold(self, priority: Priority, active: ShotRun, task: Task, since: float = 0.0) -> None:
         """Let ``task`` wait; lower ``priority`` goes first."""
-        self._waiting.append((priority, active, task))
+        self._waiting.append((priority, active, task, since))
+
+    @property
+    def oldest(self) -> float | None:
+        """Since when the first of what waits does; None: nothing waits."""
+        return min((since for *_, since in self._waiting), default=None)
 
     def admit(self) -> list[Waiting]:
         """Tasks for whose slabs there is room now. A small slab does not overtake a large one for ever."""
@@ -40,14 +46,14 @@ class DecodeQueue:
         admitted: list[Waiting] = []
         is_full = False
         for entry in entries:
-            _, active, task = entry
+            priority, active, task, _ = entry
             slab = _slab(task)
             if self._is_free(active, slab.index):
-                admitted.append(entry)
+                admitted.append((priority, active, task))
             elif is_full or not self._is_next(active, slab.index):
                 self._waiting.append(entry)
             elif self._fits((active.shot.id, slab.index), decoded_bytes(slab)):
-                admitted.append(entry)
+                admitted.append((priority, active, task))
             else:
                 is_full = True
                 self._waiting.append(entry)

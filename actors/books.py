@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from actors.keeper import Keeper
+from actors.observer import Observer
 from actors.progress import Tally
 from actors.publisher import Publisher
 from actors.shot_log import ShotLog
@@ -25,8 +26,10 @@ class Books:
         tally: Tally,
         limits: LimitsConfig,
         shard: str,
+        observer: Observer,
     ) -> None:
         self._ledger, self._publisher, self._keeper = ledger, publisher, keeper
+        self._observer = observer
         self._tally, self._limits, self._shard = tally, limits, shard
         self._ended: list[tuple[ShotResult, ShotLog]] = []  # what the next commit carries
 
@@ -41,9 +44,15 @@ class Books:
     async def commit(self, records: Sequence[ArtefactRecord] = ()) -> None:
         """Make records and ended shots durable, then tell the world of the shots."""
         ended, self._ended = self._ended, []
+        if not (records or ended):
+            return
+        clock = asyncio.get_running_loop().time
+        began = clock()
         await self._ledger.commit([*records, *(result for result, _ in ended)])
+        self._observer.committed(clock() - began)
         for result, _ in ended:
             self._tally.end(result)
+            self._observer.ended(result)
             await self._publisher.add(result)
             if result.status in (Status.DONE, Status.CANCELLED) and not self._limits.keep_work:
                 await self._remove(f"work/{self._shard}/{result.id}")

@@ -9,7 +9,7 @@ It imports neither ray nor torch, and asks the event loop for the time, so that 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from actors.admission import DecodeQueue, Priority
 from actors.books import Books
@@ -18,6 +18,7 @@ from actors.intake import Intake, Skipped
 from actors.keeper import Keeper
 from actors.node_care import Look, NodeCare
 from actors.nodes import Nodes
+from actors.observer import Observer
 from actors.pool import Pool, Terms
 from actors.progress import Progress, Summary, Tally
 from actors.publisher import Publisher
@@ -26,9 +27,12 @@ from actors.retry import BLAMED, Verdict, judge
 from actors.room import Room
 from actors.shot_log import ShotLog
 from actors.shot_run import ShotRun
+from actors.sizer import ShotsLeft, Sizer
 from actors.steering import Steering
 from actors.work import OUT_OF_MEMORY, Done, Failure
 from actors.worker import PoolBrokenError
+from cluster.capacity import Capacity
+from cluster.placement import Placement
 from ltx_ray.errors import (
     BadResultError,
     InputLostError,
@@ -42,7 +46,7 @@ from ltx_ray.ledger.ledger import Ledger
 from ltx_ray.ledger.records import ArtefactRecord
 from ltx_ray.manifest.row import RowError
 from ltx_ray.run import RunSpec
-from ltx_ray.types import Shot, ShotResult, Stage, Status, Task
+from ltx_ray.types import Receipt, Shot, ShotResult, Stage, Status, Task
 
 _ROWS_PER_STEP = 1000  # rejected or skipped between two looks at the pools
 Event = tuple[ShotRun, Task, Done]
@@ -62,14 +66,16 @@ class Coordinator:
         keeper: Keeper | None = None,  # None: nobody else can write to this OUT
         nodes: Nodes | None = None,  # those of the pools; None: all on one
         look: Look | None = None,  # at the nodes; None: there is but one
+        sizer: Sizer | None = None,  # None: the pools stay as large as they are
         standing: Standing | None = None,  # what was asked of a coordinator before this one
-        gpu_shares: Mapping[Stage, float] | None = None,  # of one task
+        shares: Placement | None = None,  # what an actor takes; None: nothing that counts
+        observer: Observer | None = None,  # is told what happens
         *,
         gpu_hours: float = 0.0,  # that a coordinator before this one has used
         total: int,  # rows
         cost: Callable[[int], float],  # of a row, by its number
         total_cost: float,
-        max_active: int,  # shots at a time
+        max_active: int | None = None,  # shots at a time; None: two for each denoiser
         shard: str = "0000",
     ) -> None:
         self._spec, self._limits = spec, spec.config.limits
@@ -80,13 +86,15 @@ class Coordinator:
         self._decodes = DecodeQueue(spec.config.pools.max_decoded_bytes)
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()  # None: only look up
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._tally = Tally(total, total_cost, gpu_shares or {}, gpu_hours)
-        self._books = Books(ledger, publisher, keeper, self._tally, self._limits, shard)
+        self._tally = Tally(total, total_cost, shares.gpus if shares else {}, gpu_hours)
+        self._observer = observer or Observer()
+        self._books = Books(ledger, publisher, keeper, self._tally, self._limits, shard, self._observer)
         self._failed = 0  # shots, in this call
         self._stopping = self._exhausted = self._is_warm = False
         self._steering = Steering(pools, ledger, history.cancelled, standing or Standing())
         self._deadlines = Deadlines(spec.config)
-        self._care = NodeCare(nodes or Nodes(), look, Room(pools, self._tally.say), self._tally.say)
+        self._sizer, say = sizer, self._tally.say
+        self._care = NodeCare(nodes or Nodes(), look, Room(pools, say, shares), say, self._resize)
         self._fatal: LtxRayError | None = None
 
     async def run(self) -> Summary:
@@ -153,6 +161,18 @@ class Coordinator:
             quarantined=self._care.quarantined,
         )
 
+    def oldest(self) -> dict[Stage, float]:
+        """Seconds for which the first task of each stage that could begin has waited."""
+        since = {stage: pool.oldest() for stage, pool in self._pools.items()}
+        both = (since[Stage.DECODE], self._decodes.oldest)
+        since[Stage.DECODE] = min((moment for moment in both if moment is not None), default=None)
+        now = asyncio.get_running_loop().time()
+        return {stage: 0.0 if moment is None else now - moment for stage, moment in since.items()}
+
+    def say(self, message: str) -> None:
+        """Tell whoever watches the run."""
+        self._tally.say(message)
+
     async def _keep(self, keeper: Keeper) -> None:
         """Keep the lease; without it nothing more may be written."""
         try:
@@ -168,7 +188,8 @@ class Coordinator:
     def _admit(self) -> None:
         """Bring the active shots up to their bound; the rows that need no work pass by."""
         for _ in range(_ROWS_PER_STEP):
-            if self._exhausted or len(self._active) >= self._max_active:
+            most = self._max_active or 2 * max(self._pools[Stage.DENOISE].most, 1)
+            if self._exhausted or len(self._active) >= most:
                 return
             match self._intake.next():
                 case None:
@@ -183,6 +204,9 @@ class Coordinator:
 
     def _begin(self, active: ShotRun) -> None:
         self._active[active.shot.id] = active
+        if self._sizer:
+            self._sizer.admit(active.plan.tasks)
+        self._observer.begins(active)
         if active.frontier.finished:  # the video was committed, and then the run was cut off
             self._end(active, active.result(self._spec, Status.DONE))
         elif self._steering.has_cancelled(active.shot.id):
@@ -203,7 +227,8 @@ class Coordinator:
         for active in self._active.values():
             for task in active.frontier.take_ready():
                 if task.key.stage is Stage.DECODE:
-                    self._decodes.hold(self._priority(active, task), active, task)
+                    now = asyncio.get_running_loop().time()
+                    self._decodes.hold(self._priority(active, task), active, task, now)
                 else:
                     self._submit(self._priority(active, task), active, task)
         for priority, active, task in self._decodes.admit():
@@ -214,7 +239,7 @@ class Coordinator:
 
     def _priority(self, active: ShotRun, task: Task) -> Priority:
         """Lower goes first: the row's priority, chains longer than a fair share, the manifest's order."""
-        share = self._tally.cost_left / max(self._pools[Stage.DENOISE].state().most, 1)
+        share = self._tally.cost_left / max(self._pools[Stage.DENOISE].most, 1)
         is_long = active.remaining_cost > share
         return (-active.shot.priority, not is_long, active.sequence, task.key.index, task.key.tile)
 
@@ -271,9 +296,10 @@ class Coordinator:
             if active.closed:
                 continue
             active.complete(receipt, done, record)
-            self._deadlines.learn(receipt.key.stage, active.cost_of(receipt.key), receipt.seconds)
+            self._learn(receipt, active.cost_of(receipt.key))
             self._care.succeeded(done.worker_node, active.place(receipt.key))
             self._tally.count(receipt)
+            self._observer.done(active, receipt, done)
             if receipt.key.stage is Stage.ASSEMBLE:
                 self._decodes.release(active.shot.id, receipt.key.index)
             if active.frontier.finished:
@@ -283,12 +309,24 @@ class Coordinator:
             self._fatal = self._fatal or spent
             self.stop()
 
+    def _learn(self, receipt: Receipt, cost: float) -> None:
+        self._deadlines.learn(receipt.key.stage, cost, receipt.seconds)
+        if self._sizer:
+            self._sizer.learn(receipt.key.stage, cost, receipt.seconds)
+
+    def _resize(self, capacity: Capacity) -> None:
+        if self._sizer:
+            active = len(self._active)
+            self._sizer.look(capacity, ShotsLeft(waiting=self._tally.rows_left - active, active=active))
+            self._events.put_nowait(None)  # there may be room for more shots
+
     def _fail(self, active: ShotRun, task: Task, failure: Failure, node: str) -> None:
         self._tally.say(f"{active.shot.id} {task.key}: {failure.message}")
         divisible = task.key.stage is Stage.DECODE and not self._spec.config.reproducible
         was_alone = active.tries[task.key].alone
         verdict = judge(failure, active.tries[task.key], self._limits, divisible=divisible)
         active.log.failed(task.key, failure, node, verdict)
+        self._observer.failed(active, task, failure, node, verdict)
         if verdict is Verdict.STOP:
             self._fatal = self._fatal or StorageError(failure.message)
             self._stopping = True
@@ -327,6 +365,7 @@ class Coordinator:
         self._care.forget(active.shot.id)
         self._tally.spend(self._cost(active.shot.row))
         active.close()
+        self._observer.leaves(active)
         del self._active[active.shot.id]
         why = f", {result.error_kind}" if result.status is Status.FAILED else ""
         active.log.say(f"ends: {result.status}{why}")

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from itertools import islice
 
 from actors.coordinator import Coordinator
+from actors.exporter import Exporter
 from actors.keeper import Keeper
 from actors.nodes import Nodes
 from actors.progress import Progress, Summary
 from actors.publisher import Publisher
 from actors.site import Site
+from actors.sizer import Sizer
+from cluster.placement import Placement, Sizing
 from ltx_ray.ledger.control import forget, standing
 from ltx_ray.ledger.lease import Lease, read_lease, wait_for_lease
 from ltx_ray.ledger.ledger import Ledger
@@ -28,8 +31,8 @@ class RenderJob:
 
     manifest: str
     run: RunSpec
-    sizes: dict[Stage, int]  # most actors of each stage
-    max_active: int  # shots
+    sizing: Sizing
+    placement: Placement  # at the start; what an actor takes stays so
     owner: str  # names the command: only one may write to OUT at a time
     command: bytes  # what was asked, for commands that go on with the run
     limit: int | None = None  # at most so many rows
@@ -42,16 +45,17 @@ class Host:
         self._job = job
         self._site = site
         self._coordinator: Coordinator | None = None
+        self._exporter: Exporter | None = None
         self._stopped = False
 
     async def run(self) -> Summary:
         """Index the manifest, replay the ledger, render."""
         self._coordinator = await asyncio.to_thread(self._build)
-        if self._coordinator is None:
+        if self._coordinator is None or self._exporter is None:
             return Summary(progress=Progress.none(), interrupted=True, failures=(), cpu_seconds={})
         if self._stopped:
             self._coordinator.stop()
-        return await self._coordinator.run()
+        return await self._exporter.run(self._coordinator)
 
     async def progress(self) -> Progress | None:
         """How far the run is; None while it is being set up."""
@@ -60,6 +64,8 @@ class Host:
     async def stop(self) -> None:
         """Stop soon; everything that is committed stays."""
         self._stopped = True
+        if self._exporter:
+            self._exporter.hurry()
         if self._coordinator:
             self._coordinator.stop()
 
@@ -67,7 +73,7 @@ class Host:
         """The coordinator, as the only driver; None where this was stopped before it could be."""
         job = self._job
         index = index_manifest(job.manifest, job.run.config)
-        first = long_rows(index, job.sizes[Stage.DENOISE])
+        first = long_rows(index, job.placement.sizes[Stage.DENOISE])
         rows = shots(job.manifest, job.run.config, index, first)
         total = index.num_rows if job.limit is None else min(job.limit, index.num_rows)
         store = Store(job.run.out)
@@ -82,22 +88,26 @@ class Host:
         lease.renew()
         sweep_unfinished(store)
         store.write(COMMAND_FILE, job.command)
-        nodes = Nodes()
+        nodes, keeper = Nodes(), Keeper(store, lease)
+        pools = self._site.pools(job.run, job.placement, nodes)
+        self._exporter = Exporter(job.run, store, keeper, job.placement.gpus, epoch=ledger.epoch)
         return Coordinator(
             job.run,
             islice(rows, job.limit),
-            self._site.pools(job.run, job.sizes, nodes),
+            pools,
             ledger,
             history,
             Publisher(job.run.out),
-            Keeper(store, lease),
+            keeper,
             nodes,
-            self._site.look,
+            self._exporter.seen_through(self._site.look),
+            Sizer(pools, job.sizing, job.placement),
             standing(store),
-            self._site.gpus,
+            job.placement,
+            self._exporter.observer,
             gpu_hours=before.progress["gpu_hours"] if goes_on and before and before.progress else 0.0,
             total=total,
             cost=index.cost,
             total_cost=index.total_cost,
-            max_active=job.max_active,
+            max_active=job.run.config.pools.max_active_shots,
         )

@@ -1,6 +1,7 @@
 """Keeps a coordinator's lease on OUT while it runs, and brings it what people ask of the run."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 
@@ -16,6 +17,7 @@ class Keeper:
 
     def __init__(self, store: Store, lease: Lease) -> None:
         self._store, self._lease = store, lease
+        self.renewed = time.time()  # when the lease was, last
 
     async def keep(
         self, progress: Callable[[], Progress], obey: Callable[[Request], Awaitable[None]]
@@ -30,7 +32,7 @@ class Keeper:
         while True:
             try:
                 await asyncio.to_thread(self._lease.renew, asdict(progress()))
-                renewed = clock()
+                renewed, self.renewed = clock(), time.time()
                 for name, request in await asyncio.to_thread(asked, self._store):
                     await obey(request)
                     await asyncio.to_thread(remember, self._store, request)

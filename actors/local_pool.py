@@ -1,16 +1,17 @@
 """In-process workers: each is a thread with an actor of its own. No Ray; the single-process path."""
 
 import asyncio
+import socket
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from actors.nodes import Nodes
 from actors.pool import Pool
 from actors.registry import actor_class
-from actors.site import Seen
 from actors.work import Done, StageActor
+from cluster.capacity import Seen
+from cluster.placement import Placement
 from ltx_ray.models.weight_files import LOADING
 from ltx_ray.run import RunSpec
 from ltx_ray.types import Job, Stage
@@ -57,16 +58,15 @@ class LocalLauncher:
             return actor_class(self._stage)(self._run)
 
 
-@dataclass(frozen=True, slots=True)
 class LocalSite:
     """This process."""
 
-    gpus: dict[Stage, float]
-
-    def pools(self, run: RunSpec, sizes: dict[Stage, int], nodes: Nodes) -> dict[Stage, Pool]:
-        """A pool of threads for each stage; ``sizes`` says how many at most."""
-        return {stage: Pool(stage, LocalLauncher(stage, run), sizes[stage], nodes) for stage in Stage}
+    def pools(self, run: RunSpec, placement: Placement, nodes: Nodes) -> dict[Stage, Pool]:
+        """A pool of threads for each stage."""
+        return {
+            stage: Pool(stage, LocalLauncher(stage, run), placement.sizes[stage], nodes) for stage in Stage
+        }
 
     async def look(self) -> Seen:
         """There is but one."""
-        return Seen(living=frozenset({LocalWorker.node}))
+        return Seen(living=frozenset({LocalWorker.node}), hosts={LocalWorker.node: socket.gethostname()})

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from actors.nodes import Nodes
 from actors.quarantine import Place, Quarantine
 from actors.room import Room
-from actors.site import Seen
+from cluster.capacity import Capacity, Seen
 
 _LOOK_SECONDS = 2.0  # between two looks at the nodes; a spot notice leaves 30 s or more
 Look = Callable[[], Awaitable[Seen]]
@@ -14,10 +14,18 @@ Look = Callable[[], Awaitable[Seen]]
 
 class NodeCare:
     """Of one run. ``look`` tells which nodes there are (None: there is but one, for ever); ``say`` tells
-    people what is done."""
+    people what is done; ``resize`` fits the pools to what the nodes have."""
 
-    def __init__(self, nodes: Nodes, look: Look | None, room: Room, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        nodes: Nodes,
+        look: Look | None,
+        room: Room,
+        say: Callable[[str], None],
+        resize: Callable[[Capacity], None] = lambda capacity: None,
+    ) -> None:
         self._nodes, self._look, self._room, self._say = nodes, look, room, say
+        self._resize = resize
         self._quarantine = Quarantine()
         self._seen = Seen()
         self._is_blind = False  # the last look failed
@@ -28,7 +36,8 @@ class NodeCare:
         return tuple(sorted(self._quarantine.out))
 
     async def watch(self) -> None:
-        """Close nodes that are drained, and make room for what finds no place, until cancelled."""
+        """Until cancelled, close nodes that are drained, make room for what finds no place, and fit the pools
+        to what there is."""
         while self._look is not None:
             try:
                 self._take_in(await self._look())
@@ -37,7 +46,8 @@ class NodeCare:
                 if not self._is_blind:
                     self._say(f"the cluster does not tell which nodes it has: {error}")
                 self._is_blind = True
-            self._room.look(asyncio.get_running_loop().time())
+            self._room.look(asyncio.get_running_loop().time(), self._seen.capacity)
+            self._resize(self._seen.capacity)
             await asyncio.sleep(_LOOK_SECONDS)
 
     def failed(self, node: str, place: Place, *, counts: bool) -> None:

@@ -2,8 +2,7 @@
 
 The same pool serves Ray actors, threads of this process and simulated workers; they differ in the
 ``Launcher`` that makes a worker. A worker has one job at a time. A worker that is lost leaves the pool,
-its job fails as lost, and a new worker is launched when there is work for it. Workers on closed
-nodes, and those whose memory has grown, are let go after the job that they have.
+its job fails as lost, and a new worker is launched when there is work for it.
 """
 
 import asyncio
@@ -13,14 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from actors.crew import Crew
 from actors.nodes import Nodes
 from actors.recycling import Recycling
-from actors.work import OUT_OF_MEMORY, Done, Failure
+from actors.work import Done, Failure
 from actors.worker import Launcher, PoolBrokenError, Worker
-from ltx_ray.errors import TaskHungError, WorkerLostError
+from ltx_ray.errors import TaskHungError
 from ltx_ray.types import Job, Stage
-
-_MAX_LOST_LAUNCHES = 5  # workers in a row that vanish before they are ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +49,7 @@ class _Asked:
     job: Job
     inputs: Sequence[Any]
     terms: Terms
+    since: float  # by the loop's clock
 
 
 class Pool:
@@ -65,22 +64,21 @@ class Pool:
         recycling: Recycling | None = None,
     ) -> None:
         self.stage = stage
-        self._launcher = launcher
-        self._most = most
         self._nodes = nodes or Nodes()
         self._nodes.listen(self._nodes_changed)
-        self._recycling = recycling or Recycling()
+        self._crew = Crew(
+            launcher, most, self._nodes, recycling or Recycling(), self._nodes_changed, self._break
+        )
         self._queue: list[tuple[tuple[float, ...], int, _Asked, asyncio.Future[Done]]] = []
         self._count = itertools.count()
-        self._idle: list[Worker] = []
-        self._busy: set[Worker] = set()
-        self._launching = 0
-        self._unplaced: set[object] = set()  # launches
-        self._lost_launches = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._serving: set[asyncio.Task[None]] = set()  # those of them in which a worker has a job
+        self._serving: set[asyncio.Task[None]] = set()  # those in which a worker has a job
         self._broken: PoolBrokenError | None = None
-        self._paused = False
+        self._paused = self._closed = False
+
+    @property
+    def most(self) -> int:
+        """Workers at most, now."""
+        return self._crew.most
 
     def submit(
         self, job: Job, inputs: Sequence[Any], priority: tuple[float, ...], terms: Terms = Terms()
@@ -90,11 +88,12 @@ class Pool:
         A worker that takes longer than ``terms.seconds`` for it is replaced, and the job fails with
         TaskHungError. What wants a node for itself goes before all else: nothing more begins there meanwhile.
         """
-        future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Done] = loop.create_future()
         if self._broken:
             future.set_exception(self._broken)
             return future
-        rank, asked = priority, _Asked(job, inputs, terms)
+        rank, asked = priority, _Asked(job, inputs, terms, loop.time())
         if terms.alone:
             rank = (float("-inf"), *priority)
             future.add_done_callback(lambda ended: self._nodes.drop(asked))
@@ -109,54 +108,62 @@ class Pool:
 
     def warm_up(self) -> None:
         """Launch the first worker ahead of its work: loading a model takes longer than finding it out."""
-        if not (self._idle or self._busy or self._launching) and self._most:
-            self._start(self._nodes.closed)
+        if not self._crew.alive:
+            self._crew.launch(1, self._nodes.closed)
+
+    def resize(self, least: int, most: int) -> None:
+        """Have from ``least`` to ``most`` workers from now on. Those beyond go when their jobs are done."""
+        self._crew.least, self._crew.most = min(least, most), most
+        self._pump()
+
+    def settle(self, patience: float) -> None:
+        """Let go of workers that have been idle for ``patience`` seconds, down to the least, and of launches
+        that find no place and that nothing waits for any more. To be called now and then."""
+        if not self._closed:
+            self._crew.settle(0 if self._paused else len(self._queue), patience)
 
     def let_one_go(self) -> bool:
         """Let an idle worker go that nothing waits for, to make room; whether there was one."""
-        if self._queue or not self._idle:
-            return False
-        self._discard(self._idle.pop())
-        return True
+        return not self._queue and self._crew.let_one_go()
 
     def state(self) -> PoolState:
         """What the pool is doing now."""
+        crew = self._crew
         return PoolState(
             queued=len(self._queue),
-            running=len(self._busy),
-            workers=len(self._idle) + len(self._busy),
-            launching=self._launching,
-            unplaced=len(self._unplaced),
-            most=self._most,
+            running=len(crew.busy),
+            workers=len(crew.idle) + len(crew.busy),
+            launching=crew.launching,
+            unplaced=crew.unplaced,
+            most=crew.most,
         )
+
+    def oldest(self) -> float | None:
+        """Since when, by the loop's clock, the first of the waiting jobs waits; None: none does."""
+        waiting = (asked.since for *_, asked, future in self._queue if not future.cancelled())
+        return min(waiting, default=None)
 
     async def close(self, *, settled: bool = False) -> None:
         """Drop what is queued and let all workers go.
 
         ``settled``: wait until no worker has a job any more, for what nobody waits for is still written.
         """
-        self._most = 0
+        self._closed = True
         self._queue.clear()
-        workers = [*self._idle, *self._busy]
         if settled:
-            for worker in workers:
+            for worker in (*self._crew.idle, *self._crew.busy):
                 worker.close()
             await asyncio.gather(*self._serving, return_exceptions=True)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if not settled:
-            for worker in workers:
-                worker.close()
-        self._idle.clear()
-        self._busy.clear()
-        self._launching = 0  # a launch that was cancelled before it began has not counted itself out
+        for serving in self._serving:
+            serving.cancel()
+        await asyncio.gather(*self._serving, self._crew.close(), return_exceptions=True)
+        self._crew.dismiss_all()
 
     def _pump(self) -> None:
-        if self._paused:
+        if self._paused or self._closed:
             return
         waiting = []  # for their nodes
-        while self._queue and (self._idle or self._queue[0][-1].cancelled()):
+        while self._queue and (self._crew.idle or self._queue[0][-1].cancelled()):
             entry = heapq.heappop(self._queue)
             *_, asked, future = entry
             if future.cancelled():
@@ -173,61 +180,25 @@ class Pool:
         avoided = self._nodes.avoided()
         if avoided is None:
             return  # a launch beside what has its node for itself: later
-        staying = sum(worker.node not in self._nodes.closed for worker in self._busy)
-        alive = staying + len(self._idle) + self._launching
         # What waits although there are idle workers waits for a node: another worker would not help.
-        wanted = len(self._queue) - len(self._idle) - self._launching
-        for _ in range(min(wanted, self._most - alive)):
-            self._start(avoided)
+        wanted = len(self._queue) - len(self._crew.idle) - self._crew.launching
+        self._crew.launch(max(wanted, self._crew.least - self._crew.alive), avoided)
 
     def _worker_for(self, asked: _Asked) -> Worker | None:
         if asked.terms.alone:
-            return self._nodes.alone(asked, self._idle, self._busy)
-        return self._nodes.open(self._idle, self._busy, asked.terms.shunned)
+            return self._nodes.alone(asked, self._crew.idle, self._crew.busy)
+        return self._nodes.open(self._crew.idle, self._crew.busy, asked.terms.shunned)
 
     def _begin(self, worker: Worker, asked: _Asked, future: asyncio.Future[Done]) -> None:
-        self._idle.remove(worker)
-        self._busy.add(worker)
+        self._crew.begin(worker)
         self._nodes.begin(worker.node)
-        serving = self._keep(self._serve(worker, asked, future))
+        serving = asyncio.get_running_loop().create_task(self._serve(worker, asked, future))
         self._serving.add(serving)
         serving.add_done_callback(self._serving.discard)
 
     def _nodes_changed(self) -> None:
-        for worker in [each for each in self._idle if each.node in self._nodes.closed]:
-            self._idle.remove(worker)
-            self._discard(worker)
-        if self._most:
-            self._pump()
-
-    def _start(self, avoided: frozenset[str]) -> None:
-        self._launching += 1
-        self._keep(self._launch(avoided))
-
-    def _keep(self, work: Any) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _launch(self, avoided: frozenset[str]) -> None:
-        launch = object()
-        self._unplaced.add(launch)
-        try:
-            worker = await self._launcher.launch(avoided, lambda: self._unplaced.discard(launch))
-        except WorkerLostError as error:
-            self._lost_launches += 1
-            if self._lost_launches >= _MAX_LOST_LAUNCHES:
-                self._break(error)
-        except Exception as error:
-            self._break(error)
-        else:
-            self._lost_launches = 0
-            self._idle.append(worker)
-        finally:
-            self._launching -= 1
-            self._unplaced.discard(launch)
-        self._nodes_changed()  # its node may have been closed meanwhile
+        self._crew.leave_closed()
+        self._pump()
 
     async def _serve(self, worker: Worker, asked: _Asked, future: asyncio.Future[Done]) -> None:
         clock = asyncio.get_running_loop().time
@@ -236,14 +207,12 @@ class Pool:
             async with asyncio.timeout(asked.terms.seconds) as limit:
                 done = await worker.call(asked.job, asked.inputs)
         except Exception as raised:  # a failed job is a result: a worker that raises is in no known state
-            self._end(worker, asked, dismiss=True)
+            self._end(worker, asked, None)
             error = self._hung(asked) if limit.expired() else raised
-            self._answer(future, worker, Done(outcome=Failure.of(error)), clock() - began)
+            self._answer(future, worker, Done(outcome=Failure.of(error)), began, clock())
         else:
-            # What a worker that ran out of memory holds on to by now may be what the next one lacks.
-            ran_out = isinstance(done.outcome, Failure) and done.outcome.kind == OUT_OF_MEMORY
-            self._end(worker, asked, dismiss=ran_out or self._recycling.is_due(worker, done))
-            self._answer(future, worker, done, clock() - began)
+            self._end(worker, asked, done)
+            self._answer(future, worker, done, began, clock())
         self._pump()
 
     def _hung(self, asked: _Asked) -> Exception:
@@ -251,22 +220,16 @@ class Pool:
             f"{asked.job.task.key} should take less than {asked.terms.seconds:.0f} s, but did not end"
         )
 
-    def _answer(self, future: asyncio.Future[Done], worker: Worker, done: Done, seconds: float) -> None:
+    def _answer(
+        self, future: asyncio.Future[Done], worker: Worker, done: Done, began: float, ended: float
+    ) -> None:
         if not future.done():
-            future.set_result(replace(done, worker_node=worker.node, seconds=seconds))
+            done = replace(done, worker_node=worker.node, seconds=ended - began, ended=ended)
+            future.set_result(done)
 
-    def _end(self, worker: Worker, asked: _Asked, *, dismiss: bool) -> None:
-        """``worker`` has its job no more."""
-        self._busy.discard(worker)
-        if dismiss or worker.node in self._nodes.closed:
-            self._discard(worker)
-        else:
-            self._idle.append(worker)
+    def _end(self, worker: Worker, asked: _Asked, done: Done | None) -> None:
+        self._crew.end(worker, done)
         self._nodes.end(worker.node, asked)
-
-    def _discard(self, worker: Worker) -> None:
-        self._recycling.forget(worker)
-        worker.close()
 
     def _break(self, error: Exception) -> None:
         self._broken = PoolBrokenError(f"no worker for stage {self.stage} could be started: {error}")

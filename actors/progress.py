@@ -1,4 +1,4 @@
-"""How far a run is, as plain numbers: for the terminal, for JSON, and later for metrics."""
+"""How far a run is, as plain numbers: for the terminal, for JSON, and for metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +20,8 @@ class StageProgress:
     launching: int  # workers that load their part of the model, or wait for a place
     done: int  # tasks that ended well in this call of the command
     seconds: float  # that they took, wall time, added up
+    unplaced: int = 0  # of those that are launching: such as wait for a place
+    most: int = 0  # workers that there may be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +107,11 @@ class Tally:
         """Whether any shot has failed, now or before."""
         return self._ended[Status.FAILED] > 0
 
+    @property
+    def rows_left(self) -> int:
+        """Rows that have not ended."""
+        return self._total - sum(self._ended.values())
+
     def say(self, message: str) -> None:
         """Something went wrong; the last such thing is shown."""
         self._message = message
@@ -189,6 +196,8 @@ class Tally:
                     launching=state.launching,
                     done=self._tasks[stage],
                     seconds=self._seconds[stage],
+                    unplaced=state.unplaced,
+                    most=state.most,
                 )
                 for stage, state in pools.items()
             },

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-import ray._private.state
 from ray.exceptions import (
     ObjectLostError,
     OutOfMemoryError,
@@ -18,6 +17,7 @@ from ray.exceptions import (
     RayActorError,
     RayTaskError,
 )
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.host import Host, RenderJob
 from actors.nodes import Nodes
@@ -25,21 +25,37 @@ from actors.pool import Pool
 from actors.progress import Progress, Summary
 from actors.recycling import Recycling
 from actors.registry import actor_class, class_name
-from actors.site import Seen
 from actors.work import PARTS, Done, Failure
+from cluster.capacity import Seen, Space
+from cluster.census import ACCELERATOR_LABEL, MARKET_LABEL, NODE_LABEL, census
+from cluster.placement import Placement
 from ltx_ray.errors import InputLostError, LtxRayError, WorkerLostError
 from ltx_ray.run import RunSpec
 from ltx_ray.types import Job, Stage
 
-_NODE_LABEL = "ray.io/node-id"  # Ray labels every node so
+_ANYWHERE = {NODE_LABEL: "!in(none)"}  # where a selector must not be empty
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """What one actor of a stage takes of a node, in Ray's logical units."""
+class Terms:
+    """What an actor of a stage asks of its place."""
 
-    cpus: float
-    gpus: float = 0.0
+    space: Space
+    accelerator: str | None = None  # type of its GPU
+    market: str | None = None  # where it rather is, if there is such a place
+
+    def options(self, avoided: Collection[str]) -> dict[str, Any]:
+        """As Ray's options of an actor, on none of the ``avoided`` nodes."""
+        labels: dict[str, str] = {}
+        if avoided:
+            labels[NODE_LABEL] = f"!in({','.join(sorted(avoided))})"
+        if self.accelerator and self.space.gpus:
+            labels[ACCELERATOR_LABEL] = self.accelerator
+        options: dict[str, Any] = {"num_cpus": self.space.cpus, "num_gpus": self.space.gpus}
+        if self.market:
+            options["fallback_strategy"] = [{"label_selector": labels or _ANYWHERE}]
+            labels = {**labels, MARKET_LABEL: self.market}
+        return {**options, "label_selector": labels} if labels else options
 
 
 class _Shell:
@@ -96,47 +112,44 @@ class RayWorker:
 class RayLauncher:
     """Spawns Ray actors of one stage; one that cannot be placed stays pending and makes the cluster grow."""
 
-    def __init__(self, stage: Stage, run: RunSpec, share: Share) -> None:
+    def __init__(self, stage: Stage, run: RunSpec, terms: Terms) -> None:
         self._stage = stage
         self._run = run
-        self._share = share
+        self._terms = terms
 
     async def launch(self, avoided: Collection[str], placed: Callable[[], None]) -> RayWorker:
         """An actor whose parts are loaded. Ray itself puts none on a node that is drained."""
-        options: dict[str, Any] = {
-            "num_cpus": self._share.cpus,
-            "num_gpus": self._share.gpus,
-            "max_restarts": 0,
-            "max_task_retries": 0,
-        }
-        if avoided:
-            options["label_selector"] = {_NODE_LABEL: f"!in({','.join(sorted(avoided))})"}
         shell: Any = ray.remote(_shell(self._stage))
-        actor = shell.options(**options).remote()
+        asked = self._terms.options(avoided)
+        actor = shell.options(max_restarts=0, max_task_retries=0, **asked).remote()
         try:
             node = await actor.node.remote()
             placed()
             await actor.load.remote(self._stage, self._run)
         except (RayActorError, OutOfMemoryError) as error:  # by the latter Ray kills for want of memory
             raise WorkerLostError(f"a {self._stage} actor was lost at its start: {error}") from error
+        except asyncio.CancelledError:  # nobody needs it any more: it should make no cluster grow
+            ray.kill(actor, no_restart=True)
+            raise
         return RayWorker(self._stage, actor, node)
 
 
 @dataclass(frozen=True, slots=True)
 class RaySite:
-    """A Ray cluster; what each actor takes of a node stands here."""
+    """A Ray cluster."""
 
-    cpus: dict[Stage, float]
-    gpus: dict[Stage, float]
+    accelerator: str | None = None  # type of its GPUs
 
-    def pools(self, run: RunSpec, sizes: dict[Stage, int], nodes: Nodes) -> dict[Stage, Pool]:
-        """A pool of Ray actors for each stage; ``sizes`` says how many actors at most."""
-        growth = run.config.limits.max_actor_growth
+    def pools(self, run: RunSpec, placement: Placement, nodes: Nodes) -> dict[Stage, Pool]:
+        """A pool of Ray actors for each stage."""
+        growth, market = run.config.limits.max_actor_growth, run.config.pools.market
         return {
             stage: Pool(
                 stage,
-                RayLauncher(stage, run, Share(self.cpus[stage], self.gpus[stage])),
-                sizes[stage],
+                RayLauncher(
+                    stage, run, Terms(placement.space(stage), self.accelerator, market.get(stage.value))
+                ),
+                placement.sizes[stage],
                 nodes,
                 Recycling(growth),
             )
@@ -144,25 +157,22 @@ class RaySite:
         }
 
     async def look(self) -> Seen:
-        """Which nodes live, and which the cluster wants back: preempted, or idle and no more needed."""
-        return await asyncio.to_thread(_seen)
-
-
-def _seen() -> Seen:
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    # As Ray Train asks for it: there is no public way yet.
-    draining = frozenset(ray._private.state.state.get_draining_nodes())
-    return Seen(frozenset(node["NodeID"] for node in nodes if node["Alive"]), draining)
+        """Which nodes live, which the cluster wants back (preempted, or idle and no more needed), and what
+        the others have."""
+        return await asyncio.to_thread(census, self.accelerator)
 
 
 class RemoteHost:
     """A ``Host`` that is a Ray actor, seen from the driver. Its death ends the actors that it owns."""
 
-    CPUS = 0.1  # it only decides
-
     def __init__(self, job: RenderJob, site: RaySite) -> None:
-        options = {"num_cpus": self.CPUS, "max_restarts": 0, "max_task_retries": 0}
-        self._actor: Any = ray.remote(Host).options(**options).remote(job, site)
+        # It only decides, and lives beside the driver where it can: without that it is of no use.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        self._actor: Any = (
+            ray.remote(Host)
+            .options(num_cpus=0, max_restarts=0, max_task_retries=0, scheduling_strategy=here)
+            .remote(job, site)
+        )
 
     async def run(self) -> Summary:
         """Render. Raises WorkerLostError where the coordinator's process went away."""

@@ -77,6 +77,11 @@ class ShotRun:
         """Work that is left in the shot's chain of chunks, in the manifest's unit."""
         return self._cost * self._chunks_left / len(self.plan.chunks)
 
+    @property
+    def chunks_left(self) -> int:
+        """Chunks of the shot that are not there yet."""
+        return self._chunks_left
+
     def is_encoded(self, slab: int) -> bool:
         """Whether the segment of ``slab`` is there."""
         return TaskKey(Stage.ASSEMBLE, slab) in self.records

@@ -1,31 +1,20 @@
 """Where the workers of a run live: one process, or a Ray cluster."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from actors.nodes import Nodes
 from actors.pool import Pool
+from cluster.capacity import Seen
+from cluster.placement import Placement
 from ltx_ray.run import RunSpec
 from ltx_ray.types import Stage
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """Nodes at one moment, by ``Worker.node`` of what lives there."""
-
-    living: frozenset[str] = frozenset()
-    draining: frozenset[str] = frozenset()  # of them: those that will soon be gone
 
 
 class Site(Protocol):
     """Made where the command was given, used where the coordinator lives: it travels by pickle."""
 
-    @property
-    def gpus(self) -> dict[Stage, float]:
-        """GPUs that one actor takes."""
-
-    def pools(self, run: RunSpec, sizes: dict[Stage, int], nodes: Nodes) -> dict[Stage, Pool]:
-        """A pool for each stage over the same ``nodes``; ``sizes`` says how many actors at most."""
+    def pools(self, run: RunSpec, placement: Placement, nodes: Nodes) -> dict[Stage, Pool]:
+        """A pool for each stage over the same ``nodes``: how many actors at first, and what each takes."""
 
     async def look(self) -> Seen:
         """Which nodes there are now."""

@@ -63,6 +63,7 @@ class Done:
     parts: tuple[Any, ...] = ()
     worker_node: str = ""  # Worker.node of the one that did it
     seconds: float = 0.0  # for which it was at work
+    ended: float = 0.0  # when, by the loop's clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,15 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import ray
 
+from cluster.capacity import Seen
+from cluster.census import census
 from ltx_ray.errors import ConfigError
+from ltx_ray.packages import check_folder
 
 NAMESPACE = "ltx_ray"
 # A Unix socket's path may have 107 bytes, and Ray appends about 60 to its temporary folder.
@@ -22,25 +24,18 @@ _TEMP_PREFIX = "ltx-ray-"  # then the driver's pid
 _CONNECT_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What a Ray has, in its logical units."""
-
-    cpus: float
-    gpus: float
-
-
 @contextmanager
-def connected(address: str, local_cpus: float) -> Iterator[Resources]:
-    """Connect for the length of the context.
+def connected(address: str, local_cpus: float) -> Iterator[Seen]:
+    """Connect for the length of the context, and tell what nodes there are.
 
     ``address`` is ``local`` (a Ray of our own, with at least ``local_cpus`` logical CPUs), ``auto`` (the one
     that RAY_ADDRESS names, or that runs on this machine), or an address such as ``head:6379``.
-    Raises ConfigError where no Ray answers.
+    Raises ConfigError where no Ray answers, UserError where workers would import packages that are not ours.
     """
+    check_folder(Path.cwd())
     if address == "local":
-        with _own_ray(local_cpus) as resources:
-            yield resources
+        with _own_ray(local_cpus) as seen:
+            yield seen
         return
     _check_port(address)
     try:
@@ -52,13 +47,13 @@ def connected(address: str, local_cpus: float) -> Iterator[Resources]:
             "on this machine alone"
         ) from error
     try:
-        yield _resources()
+        yield census()
     finally:
         ray.shutdown()
 
 
 @contextmanager
-def _own_ray(cpus: float) -> Iterator[Resources]:
+def _own_ray(cpus: float) -> Iterator[Seen]:
     parent = Path(tempfile.gettempdir())
     if len(str(parent)) > _LONGEST_TEMP:
         parent = Path("/tmp")
@@ -77,7 +72,7 @@ def _own_ray(cpus: float) -> Iterator[Resources]:
             logging_level=logging.ERROR,
             _temp_dir=temporary,
         )
-        yield _resources()
+        yield census()
     finally:
         ray.shutdown()
         shutil.rmtree(temporary, ignore_errors=True)
@@ -104,8 +99,3 @@ def _sweep(parent: Path) -> None:
         pid = folder.name.removeprefix(_TEMP_PREFIX).partition("-")[0]
         if pid.isdigit() and not psutil.pid_exists(int(pid)) and folder.stat().st_uid == os.getuid():
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _resources() -> Resources:
-    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return Resources(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0))

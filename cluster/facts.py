@@ -1,4 +1,4 @@
-"""What ``ltx-ray doctor`` has found out about machines and about a Ray: plain data, without Ray."""
+"""What is known of machines, of a Ray and of its jobs: plain data, without Ray."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -90,6 +90,24 @@ class Ray:
     def is_private(self) -> bool:
         """Whether nobody but this machine's own users can reach it."""
         return all(is_loopback(node.address) for node in self.nodes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What the job server knows of a job."""
+
+    id: str  # submission id
+    state: str  # "PENDING", "RUNNING", "SUCCEEDED", "FAILED" or "STOPPED"
+    message: str  # of the job server; of a failed command the end of what it printed
+    began: bool  # whether its command ran
+    exit_code: int | None  # of the command; None: it has not ended, or was not seen to
+    submitted: float  # seconds since 1970, by the head's clock
+    metadata: Mapping[str, str]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, however."""
+        return self.state not in ("PENDING", "RUNNING")
 
 
 def is_loopback(address: str) -> bool:

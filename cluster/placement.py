@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from ltx_ray.config import PoolsConfig
+from cluster.capacity import Capacity, Seen, Space
+from ltx_ray.config import Bounds, PoolsConfig, RenderConfig
+from ltx_ray.errors import ConfigError
 from ltx_ray.types import Stage
 
 # Shares of a CPU where stages run on CPUs: a denoiser or decoder is busy with one thread, the others seldom.
@@ -33,6 +35,42 @@ class Placement:
         """Logical CPUs that all actors take together."""
         return sum(self.sizes[stage] * self.cpus[stage] for stage in Stage)
 
+    def space(self, stage: Stage) -> Space:
+        """What one actor of ``stage`` takes of a node."""
+        return Space(self.cpus[stage], self.gpus[stage])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizing:
+    """What the sizes of the pools follow from, apart from the cluster; it travels by pickle."""
+
+    device: str
+    threads: int  # of one actor, on a CPU
+    config: PoolsConfig
+
+    def place(self, capacity: Capacity) -> Placement:
+        """Sizes and shares on a cluster that has, or may come to have, so much."""
+        return place(capacity.cpus, self.gpus(capacity), self.device, self.threads, self.config)
+
+    def gpus(self, capacity: Capacity) -> float:
+        """That all stages together may take."""
+        return self.config.max_gpus or capacity.gpus
+
+    def bounds(self, stage: Stage) -> Bounds | None:
+        """What the config says of a stage's size."""
+        return bounds(self.config)[stage]
+
+
+def bounds(config: PoolsConfig) -> dict[Stage, Bounds | None]:
+    """The sizes that the config names; None: it leaves that to the cluster."""
+    return {
+        Stage.CONDITION: config.conditioners,
+        Stage.DENOISE: config.denoisers,
+        Stage.DECODE: config.decoders,
+        Stage.ASSEMBLE: config.assemblers,
+        Stage.FINISH: config.finishers,
+    }
+
 
 def place(cpus: float, gpus: float, device: str, threads: int, config: PoolsConfig) -> Placement:
     """Sizes and shares of all pools. What the config says counts; the rest follows from the machine."""
@@ -46,13 +84,6 @@ def place(cpus: float, gpus: float, device: str, threads: int, config: PoolsConf
     else:
         gpu_shares = {}
         denoisers = decoders = cores
-    asked = {
-        Stage.CONDITION: config.conditioners,
-        Stage.DENOISE: config.denoisers,
-        Stage.DECODE: config.decoders,
-        Stage.ASSEMBLE: config.assemblers,
-        Stage.FINISH: config.finishers,
-    }
     fitting = {
         Stage.CONDITION: 1,
         Stage.DENOISE: denoisers,
@@ -60,9 +91,35 @@ def place(cpus: float, gpus: float, device: str, threads: int, config: PoolsConf
         Stage.ASSEMBLE: max(cores // 2, 1),
         Stage.FINISH: 1,
     }
+    asked = {stage: each.most for stage, each in bounds(config).items() if each}
     scale = 1.0 if on_gpu else float(threads)
     return Placement(
-        sizes={stage: asked[stage] or fitting[stage] for stage in Stage},
+        sizes={stage: asked.get(stage, fitting[stage]) for stage in Stage},
         cpus={stage: config.cpu_shares.get(stage.value, _CPU_SHARES[stage] * scale) for stage in Stage},
         gpus={stage: config.gpu_shares.get(stage.value, gpu_shares.get(stage, 0.0)) for stage in Stage},
+    )
+
+
+def device_of(config: RenderConfig, gpus: float) -> str:
+    """``cpu`` or ``cuda``, where there are so many GPUs now. Raises ConfigError for one that is not there."""
+    will_come = config.pools.max_gpus is not None
+    if config.device.kind == "cuda" and not (gpus or will_come):
+        raise ConfigError(
+            "device.kind is cuda, but there is no GPU: set it to auto or cpu, add GPUs, or set "
+            "pools.max_gpus (--gpus) on a cluster that adds them when they are wanted"
+        )
+    if config.device.kind != "auto":
+        return config.device.kind
+    return "cuda" if gpus or will_come else "cpu"
+
+
+def accelerator_of(config: RenderConfig, seen: Seen) -> str | None:
+    """The type of GPU that a run uses, among those that there are: a shot must not change it on its way, for
+    other types round differently. None: Ray does not tell types. Raises ConfigError where it is not clear."""
+    asked = config.device.accelerator
+    if asked or config.device.kind == "cpu" or len(seen.accelerators) < 2:
+        return asked or next(iter(seen.accelerators), None)
+    raise ConfigError(
+        f"the cluster has GPUs of several types ({', '.join(sorted(seen.accelerators))}), which may round "
+        "differently: name the one to use with device.accelerator"
     )

@@ -7,7 +7,6 @@ or doctor found what would fail; 75 interrupted, can be continued; 130 Ctrl-C.
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,13 +15,15 @@ from jobs.doctor_command import doctor
 from jobs.evaluate_command import evaluate
 from jobs.options import Config, Exit, InputRoots, Json, Manifest, Settings, leave, with_roots
 from jobs.render_command import render
-from jobs.run_commands import cancel, pause, resume, retry, status, verify
+from jobs.run_commands import cancel, pause, resume, retry, verify
+from jobs.status_command import status
+from jobs.submit_command import submit
 from jobs.train_command import train
 from ltx_ray.errors import BudgetSpentError, LtxRayError, RunBusyError, RunHopelessError, UserError
+from ltx_ray.packages import check_packages
 from ltx_ray.version import __version__
 from ltx_ray.visible import visible
 
-_PACKAGES = ("ltx_ray", "cluster", "actors", "jobs")
 app = typer.Typer(
     name="ltx-ray",
     help="A render farm for long, 4K, audio-driven LTX videos: a manifest in, finished MP4 files out.",
@@ -57,7 +58,7 @@ def validate(
         raise typer.Exit(Exit.SOME_FAILED)
 
 
-for command in (render, status, pause, resume, cancel, retry, verify, train, evaluate, doctor):
+for command in (render, submit, status, pause, resume, cancel, retry, verify, train, evaluate, doctor):
     app.command()(command)
 
 
@@ -68,25 +69,6 @@ def _root(
     if version:
         typer.echo(__version__)
         raise typer.Exit
-
-
-def check_packages() -> None:
-    """The four packages must lie side by side: a user's own ``jobs`` or ``cluster`` folder would shadow ours.
-
-    Raises UserError that says which path shadows which.
-    """
-    import importlib.util
-
-    home = Path(__file__).resolve().parent.parent
-    for name in _PACKAGES:
-        spec = importlib.util.find_spec(name)
-        places = list(spec.submodule_search_locations or ()) if spec else []
-        found = Path(places[0]).resolve() if places else None
-        if found != home / name:
-            raise UserError(
-                f"the package {name} should be {home / name}, but {found} comes first on Python's path: "
-                f"run from another folder, or start with `python -P -m jobs.cli`"
-            )
 
 
 def main() -> None:

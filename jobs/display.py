@@ -10,11 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.progress import Progress, StageProgress, Summary
+from jobs.job_state import Seen, advice
 from jobs.status import Report
 from ltx_ray.visible import visible
 
 _LINE_SECONDS = 30.0
 _ERROR_CHARACTERS = 200
+_LOG_LINES = 5  # of what a failed job printed
 
 
 class Display:
@@ -153,6 +155,28 @@ def status_table(report: Report) -> Table:
         table.add_row(Text(f"failed: {visible(kind)}", style="red"), str(count))
     for shot_id, error in report.failures:
         table.add_row(Text(visible(shot_id), style="red"), Text(shortened(error)))
+    return table
+
+
+def job_table(seen: Seen) -> Table:
+    """What the job server tells, and where that does not go together with OUT."""
+    table = Table(box=None, show_header=False)
+    table.add_column(style="dim")
+    table.add_column()
+    job = seen.job
+    if job is None:
+        table.add_row("job", Text(visible(seen.problem or "none"), style="yellow"))
+        return table
+    style = {"FAILED": "red", "STOPPED": "yellow", "RUNNING": "green"}.get(job.state, "")
+    table.add_row("job", Text(f"{visible(job.id)}: {job.state}", style=style))
+    lines = job.message.strip().splitlines()
+    if job.state == "FAILED":  # what failed stands first, and what it said last at the end
+        lines = lines[:1] + lines[1:][-_LOG_LINES:]
+    for text in lines if job.state == "FAILED" else lines[:1]:
+        table.add_row("", Text(shortened(text)))
+    for title, what in (("but", seen.disagreement), ("to do", advice(job))):
+        if what:
+            table.add_row(title, Text(visible(what), style="yellow"))
     return table
 
 

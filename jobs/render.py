@@ -12,13 +12,13 @@ from typing import Protocol
 from actors.host import COMMAND_FILE, Host, RenderJob
 from actors.local_pool import LocalSite
 from actors.progress import Progress, Summary
-from cluster.placement import Placement, place
+from cluster.capacity import Capacity, Space
+from cluster.placement import Sizing, accelerator_of, device_of
 from ltx_ray.config import RenderConfig
 from ltx_ray.errors import ConfigError, WorkerLostError
 from ltx_ray.manifest.read import folder_of, read_rows
 from ltx_ray.run import RunSpec, claim
 from ltx_ray.storage import Store
-from ltx_ray.types import Stage
 
 IN_PROCESS = "in-process"
 _LOOK_SECONDS = 0.25  # between two looks at the run's progress
@@ -79,40 +79,44 @@ def remembered(out: str) -> RenderRequest:
 def render(request: RenderRequest, watcher: Watcher) -> Summary:
     """Render ``request`` to its end, or to a signal (``Summary.interrupted``). Raises LtxRayError."""
     if request.address == IN_PROCESS:
-        device = _device(request.config, _local_gpus())
-        placement = _place(request.config, device, float(_local_gpus()))
-        job = _job(request, placement, device)
-        return asyncio.run(_watch(lambda: Host(job, LocalSite(placement.gpus)), watcher))
+        here = Space(float(os.cpu_count() or 1), float(_local_gpus()))
+        job = _job(request, Capacity((here,), (here,)))
+        return asyncio.run(_watch(lambda: Host(job, LocalSite()), watcher))
     return _render_on_ray(request, watcher)
 
 
 def _render_on_ray(request: RenderRequest, watcher: Watcher) -> Summary:
     # Only here: --help, and --address in-process, need no Ray.
     from actors.ray_pool import RaySite, RemoteHost
+    from cluster.census import census
     from cluster.connect import connected
 
-    wanted = _place(request.config, "cpu", 0.0).total_cpus + RemoteHost.CPUS
-    with connected(request.address, wanted) as resources:
-        device = _device(request.config, resources.gpus)
-        threads, pools = request.config.device.threads, request.config.pools
-        placement = place(resources.cpus, resources.gpus, device, threads, pools)
-        job = _job(request, placement, device)
-        return asyncio.run(_watch(lambda: RemoteHost(job, RaySite(placement.cpus, placement.gpus)), watcher))
+    here = Capacity((Space(float(os.cpu_count() or 1)),))
+    wanted = _sizing(request.config, "cpu").place(here).total_cpus
+    with connected(request.address, wanted) as seen:
+        accelerator = accelerator_of(request.config, seen)
+        job = _job(request, census(accelerator).capacity)
+        return asyncio.run(_watch(lambda: RemoteHost(job, RaySite(accelerator)), watcher))
 
 
-def _job(request: RenderRequest, placement: Placement, device: str) -> RenderJob:
+def _job(request: RenderRequest, capacity: Capacity) -> RenderJob:
+    sizing = _sizing(request.config, device_of(request.config, capacity.gpus))
     next(iter(read_rows(request.manifest)))  # one that cannot be read is told before anything is written
-    spec = RunSpec.decide(request.config, request.out, device, folder_of(request.manifest))
+    spec = RunSpec.decide(request.config, request.out, sizing.device, folder_of(request.manifest))
     claim(Store(request.out), spec)
     return RenderJob(
         manifest=request.manifest,
         run=spec,
-        sizes=placement.sizes,
-        max_active=request.config.pools.max_active_shots or 2 * placement.sizes[Stage.DENOISE],
+        sizing=sizing,
+        placement=sizing.place(capacity),
         owner=uuid.uuid4().hex,
         command=_told(request),
         limit=request.limit,
     )
+
+
+def _sizing(config: RenderConfig, device: str) -> Sizing:
+    return Sizing(device=device, threads=config.device.threads, config=config.pools)
 
 
 async def _watch(make: Callable[[], Running], watcher: Watcher) -> Summary:
@@ -164,16 +168,6 @@ async def _watch_one(running: Running, watcher: Watcher, stop: asyncio.Event) ->
 def _interrupted(progress: Progress | None) -> Summary:
     """What is known of a run whose coordinator did not answer in time."""
     return Summary(progress=progress or Progress.none(), interrupted=True, failures=(), cpu_seconds={})
-
-
-def _place(config: RenderConfig, device: str, gpus: float) -> Placement:
-    return place(float(os.cpu_count() or 1), gpus, device, config.device.threads, config.pools)
-
-
-def _device(config: RenderConfig, gpus: float) -> str:
-    if config.device.kind == "cuda" and not gpus:
-        raise ConfigError("device.kind is cuda, but there is no GPU: set it to auto or cpu, or add GPUs")
-    return config.device.kind if config.device.kind != "auto" else ("cuda" if gpus else "cpu")
 
 
 def _local_gpus() -> int:

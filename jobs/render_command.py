@@ -7,7 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.options import Config, Exit, InputRoots, Json, Manifest, Settings, absolute, leave, with_roots
+from jobs.options import (
+    Config,
+    Decoders,
+    Denoisers,
+    Exit,
+    Gpus,
+    InputRoots,
+    Json,
+    Limit,
+    Manifest,
+    MaxFailures,
+    Model,
+    Output,
+    Settings,
+    absolute,
+    configured,
+    leave,
+)
 
 if TYPE_CHECKING:
     from jobs.render import RenderRequest
@@ -15,38 +32,29 @@ if TYPE_CHECKING:
 
 def render(
     manifest: Manifest,
-    output: Annotated[str, typer.Option("--output", "-o", help="Output folder; path or fsspec URL.")],
-    model: Annotated[str | None, typer.Option(help="tiny, a folder, or a hub id (@revision).")] = None,
+    output: Output,
+    model: Model = None,
     config: Config = None,
     address: Annotated[
         str | None,
         typer.Option(help="local (default), auto, HOST:6379, or in-process (no Ray)."),
     ] = None,
-    denoisers: Annotated[int | None, typer.Option(min=1, help="Most denoisers at a time.")] = None,
-    decoders: Annotated[int | None, typer.Option(min=1, help="Most tile decoders at a time.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Render at most so many rows.")] = None,
-    max_failures: Annotated[
-        int | None, typer.Option(min=1, help="Stop when so many shots have failed.")
-    ] = None,
+    denoisers: Denoisers = None,
+    decoders: Decoders = None,
+    gpus: Gpus = None,
+    limit: Limit = None,
+    max_failures: MaxFailures = None,
     input_roots: InputRoots = None,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Render every row of MANIFEST; give the same command again to go on after anything."""
     from jobs.render import RenderRequest
-    from ltx_ray.config import RenderConfig
 
-    options = {
-        "model.name": model,
-        "pools.denoisers": denoisers,
-        "pools.decoders": decoders,
-        "limits.max_failures": max_failures,
-    }
-    overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     request = RenderRequest(
         manifest=absolute(manifest),
         out=absolute(output),
-        config=with_roots(RenderConfig.load(config, (*(settings or ()), *overrides)), input_roots),
+        config=configured(config, settings, input_roots, model, denoisers, decoders, gpus, max_failures),
         # In a Ray job, and where the user has named a cluster, that cluster is meant.
         address=address or ("auto" if os.environ.get("RAY_ADDRESS") else "local"),
         limit=limit,

@@ -1,7 +1,6 @@
-"""The commands for a run that was begun: how it is, and what it should do. They need its OUT, no cluster."""
+"""The commands that say what a run that was begun should do. They need its OUT, no cluster."""
 
 import json
-import time
 from dataclasses import asdict
 from typing import Annotated
 
@@ -10,32 +9,6 @@ import typer
 from jobs.options import Exit, Json, Out, absolute
 from ltx_ray.errors import UserError
 from ltx_ray.visible import visible
-
-_FOLLOW_S = 2.0
-
-
-def status(
-    output: Out,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on telling until the driver ends.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Tell how the run in OUTPUT is, whether its driver lives or not."""
-    from rich.console import Console
-
-    from jobs.display import line, status_table
-    from jobs.status import progress_of, report
-
-    out = absolute(output)
-    found = report(out)
-    while follow and found.driver is not None and found.driver.state in ("running", "paused"):
-        if found.progress is not None:
-            typer.echo(line(progress_of(found.progress)), err=True)
-        time.sleep(_FOLLOW_S)
-        found = report(out)
-    if as_json:
-        typer.echo(json.dumps(asdict(found), indent=2))
-    else:
-        Console().print(status_table(found))
 
 
 def pause(output: Out) -> None:

@@ -27,6 +27,7 @@ class Driver:
     state: str  # "running", "paused", "ended", "gone" (killed), "silent" (out of reach, or dead elsewhere)
     host: str
     pid: int
+    epoch: int  # how many drivers have written to OUT, this one too
     seconds_ago: float  # since it was heard of
 
 
@@ -73,6 +74,11 @@ def report(out: str) -> Report:
     )
 
 
+def is_begun(out: str) -> bool:
+    """Whether there is a run in ``out``."""
+    return is_run(Store(out))
+
+
 def opened(out: str) -> Store:
     """The store of a run. Raises ConfigError where ``out`` holds none."""
     store = Store(out)
@@ -98,7 +104,7 @@ def driver_of(lease: LeaseRecord) -> Driver:
         state = "silent"
     else:
         state = "paused" if lease.progress and lease.progress["paused"] else "running"
-    return Driver(state=state, host=lease.host, pid=lease.pid, seconds_ago=age)
+    return Driver(state=state, host=lease.host, pid=lease.pid, epoch=lease.epoch, seconds_ago=age)
 
 
 def progress_of(values: Mapping[str, Any]) -> Progress:

@@ -47,11 +47,11 @@ def train_on_ray(
     from cluster.connect import connected
 
     needed = workers.count * workers.cpus
-    with connected(address, float(needed + 1)) as has:
-        if workers.gpus and has.gpus < workers.count:
+    with connected(address, float(needed + 1)) as seen:
+        if workers.gpus and seen.capacity.gpus < workers.count:
             raise UserError(
-                f"{workers.count} workers with a GPU each need as many, got {has.gpus:g} in the cluster: "
-                "ask for fewer --workers"
+                f"{workers.count} workers with a GPU each need as many, got {seen.capacity.gpus:g} in the "
+                "cluster: ask for fewer --workers"
             )
         say(f"training in {workers.count} processes on Ray ({address}); figures: {request.output}/log.csv")
         _fit(request, workers)

@@ -2,7 +2,7 @@
 
 What decides the bytes of a video is hashed (``config_hash``) and belongs to OUT: a run with another hash
 is refused. What only decides how fast it goes (``pools``, ``limits``), or what is measured of the videos
-(``evaluate``), may change from call to call.
+(``evaluate``), or told of the run (``metrics``), may change from call to call.
 """
 
 import hashlib
@@ -22,6 +22,8 @@ from pydantic import (
 )
 
 from ltx_ray.errors import ConfigError
+from ltx_ray.storage import Store
+from ltx_ray.toml_text import to_toml
 
 
 class _Section(BaseModel):
@@ -146,18 +148,51 @@ class DeviceConfig(_Section):
 
     kind: Literal["auto", "cpu", "cuda"] = "auto"  # auto: CUDA where there is one
     threads: int = Field(1, ge=1, le=256)  # torch threads of one actor on the CPU; decides the bytes
+    # Type of GPU, as Ray's label ray.io/accelerator-type names it: other types may round differently. None:
+    # the one that the cluster has.
+    accelerator: str | None = None
+
+
+class Bounds(_Section):
+    """How many actors a stage may have: ``8`` is at most 8, ``"2..8"`` is 2 to 8."""
+
+    least: int = Field(0, ge=0)  # kept also when they are idle
+    most: int = Field(ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            return value
+        least, _, most = str(value).rpartition("..")
+        try:
+            return {"least": int(least or 0), "most": int(most)}
+        except ValueError:
+            raise ValueError(f"must be a number, or two such as 2..8, got {value!r}") from None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Bounds":
+        if self.least > self.most:
+            raise ValueError(f"must rise, got {self.least}..{self.most}")
+        return self
 
 
 class PoolsConfig(_Section):
     """How many actors each stage has. None: as many as the devices carry. Never decides the bytes."""
 
-    conditioners: int | None = Field(None, ge=1)
-    denoisers: int | None = Field(None, ge=1)
-    decoders: int | None = Field(None, ge=1)
-    assemblers: int | None = Field(None, ge=1)
-    finishers: int | None = Field(None, ge=1)
+    conditioners: Bounds | None = None
+    denoisers: Bounds | None = None
+    decoders: Bounds | None = None
+    assemblers: Bounds | None = None
+    finishers: Bounds | None = None
+    # GPUs that all stages together may take; None: those that the cluster has. With more than it has, actors
+    # that wait for a place make a cluster grow that can.
+    max_gpus: float | None = Field(None, gt=0)
+    idle_seconds: float = Field(60, gt=0)  # after which an actor without work is let go
     gpu_shares: dict[str, float] = Field(default_factory=dict)  # GPUs per actor, by stage
     cpu_shares: dict[str, float] = Field(default_factory=dict)  # CPUs per actor, by stage
+    # Where actors of a stage rather are, if there is such a place: Ray's label ray.io/market-type.
+    market: dict[str, Literal["spot", "on-demand"]] = Field(default_factory=dict)
     max_active_shots: int | None = Field(None, ge=1)  # None: two for each denoiser
     max_decoded_bytes: int = Field(4 * 1024**3, ge=2**20)  # decoded pixels in flight, all shots together
 
@@ -200,6 +235,33 @@ class InputsConfig(_Section):
         return tuple(root if "://" in root else str(Path(root).expanduser().absolute()) for root in value)
 
 
+class MetricsConfig(_Section):
+    """What the coordinator tells Prometheus. Never decides the bytes."""
+
+    port: int | None = Field(None, ge=0, le=65535)  # of /metrics; 0: any free one; None: nobody is served
+    bind: str = "127.0.0.1"  # the address at which the port is open; "0.0.0.0": to the whole network
+    discovery: str | None = None  # folder or URL for the targets file that Prometheus reads; None: no file
+    run_name: str | None = Field(None, min_length=1, max_length=100)  # a label; None: the last part of OUT
+    linger_seconds: float = Field(60.0, ge=0, le=600)  # a complete run waits so long for a last scrape
+    price_per_gpu_hour: float = Field(0.0, ge=0)  # in any currency; of each GPU that an actor holds
+
+    @field_validator("discovery", mode="after")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        if value is None or "://" in value:
+            return value
+        return str(Path(value).expanduser().absolute())
+
+    @model_validator(mode="after")
+    def _check(self) -> "MetricsConfig":
+        if self.discovery is not None and self.port is None:
+            raise ValueError(
+                f"discovery names a port to Prometheus, got discovery {self.discovery} and no port: set "
+                "metrics.port, to 0 for any free one"
+            )
+        return self
+
+
 class RenderConfig(_Section):
     """Everything a run is asked to do, but the manifest."""
 
@@ -212,6 +274,7 @@ class RenderConfig(_Section):
     pools: PoolsConfig = PoolsConfig()
     limits: LimitsConfig = LimitsConfig()
     inputs: InputsConfig = InputsConfig()
+    metrics: MetricsConfig = MetricsConfig()
     # Whether the bytes of a video depend on the shot, the model and this config alone. Where not, tiles for
     # which the memory does not suffice are decoded in parts, and the output manifest says so.
     reproducible: bool = True
@@ -219,7 +282,7 @@ class RenderConfig(_Section):
 
     @classmethod
     def load(cls, path: str | None = None, overrides: tuple[str, ...] = ()) -> "RenderConfig":
-        """Read a TOML file and ``key=value`` overrides such as ``sampling.chunk_size=49``.
+        """Read a TOML file, at a path or URL, and ``key=value`` overrides such as ``sampling.chunk_size=49``.
 
         Values of overrides are TOML (``3``, ``0.5``, ``true``, ``[1.0, 0.5]``); what is not TOML is a string.
         Raises ConfigError for a missing or broken file and for unknown or impossible values.
@@ -234,9 +297,14 @@ class RenderConfig(_Section):
         except ValidationError as error:
             raise ConfigError(_explain(error, "config ", f" in {path}" if path else "")) from error
 
+    def as_toml(self) -> str:
+        """What was set of it, for ``load``."""
+        return to_toml(self.model_dump(mode="json", exclude_unset=True))
+
     def content(self) -> dict[str, Any]:
         """The sections that decide the bytes of the videos, as plain data."""
-        return self.model_dump(mode="json", exclude={"pools", "limits", "inputs", "reproducible", "evaluate"})
+        others = {"pools", "limits", "inputs", "metrics", "reproducible", "evaluate"}
+        return self.model_dump(mode="json", exclude=others)
 
 
 def config_hash(content: dict[str, Any]) -> str:
@@ -246,10 +314,13 @@ def config_hash(content: dict[str, Any]) -> str:
 
 
 def _read_toml(path: str) -> dict[str, Any]:
+    folder, _, name = path.rpartition("/")
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        data = Store(folder).read(name) if "://" in path else Path(path).read_bytes()
+        return tomllib.loads(data.decode())
     except OSError as error:
-        raise ConfigError(f"--config must be a readable TOML file, got {path}: {error.strerror}") from error
+        why = error.strerror or "no such file"
+        raise ConfigError(f"--config must be a readable TOML file, got {path}: {why}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config must be TOML, got {path}: {error}") from error
 

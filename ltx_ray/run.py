@@ -106,7 +106,10 @@ class RunSpec:
             ],
         }
         content["sampling"] |= asdict(self.sampling)
-        content["device"] = {"kind": self.device, "threads": self.config.device.threads}
+        asked = self.config.device
+        content["device"] = {"kind": self.device, "threads": asked.threads}
+        if asked.accelerator:
+            content["device"]["accelerator"] = asked.accelerator
         plain: dict[str, Any] = json.loads(json.dumps(content))
         return plain
 

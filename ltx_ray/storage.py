@@ -80,6 +80,15 @@ class Store:
                 self._fs.put_file(str(source), self.path(name))
                 source.unlink()
 
+    def copy(self, source: Path, name: str) -> None:
+        """Copy a local file to ``name``, durably, as a stream; it appears whole."""
+        with _storage_errors("write", self.path(name)):
+            if self.is_local:
+                with self._local_part(name) as part:
+                    shutil.copyfile(source, part)
+            else:
+                self._fs.put_file(str(source), self.path(name))
+
     @contextmanager
     def fetched(self, name: str) -> Iterator[Path]:
         """A local path with the content of ``name`` for the length of the context; to read only."""
@@ -102,6 +111,11 @@ class Store:
                 return None
             return int(info["size"]) if info["type"] == "file" else None
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of all files below ``folder``, by name."""
+        found = self._found(folder)
+        return {name: int(info["size"]) for name, info in found.items() if not name.endswith(_TEMPORARY)}
+
     def folders(self, folder: str) -> list[str]:
         """Names of the folders in ``folder``, without its own, sorted; empty where there is none."""
         with _storage_errors("list", self.path(folder)):
@@ -123,15 +137,16 @@ class Store:
             [] if not self.is_local else [name for name in self._found(folder) if name.endswith(_TEMPORARY)]
         )
 
-    def _found(self, folder: str) -> builtins.list[str]:
+    def _found(self, folder: str) -> dict[str, dict[str, Any]]:
+        """What the file system knows of each file, by name, sorted."""
         with _storage_errors("list", self.path(folder)):
             self._fs.invalidate_cache()
             try:
-                found = self._fs.find(self.path(folder))
+                found = self._fs.find(self.path(folder), detail=True)
             except FileNotFoundError:
-                return []
+                return {}
         cut = len(self._root) + 1
-        return sorted(path[cut:] for path in found)
+        return {path[cut:]: info for path, info in sorted(found.items())}
 
     def delete(self, name: str) -> None:
         """Remove a file or a whole folder; nothing happens where there is none."""

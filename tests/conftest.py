@@ -1,11 +1,15 @@
 """Fixtures that several test files share."""
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 
 # Threads of one operation wait for each other by spinning: beside other processes that is many times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# In the background of a shell it is ignored, also by the commands that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import fsspec
 import pytest

@@ -142,7 +142,7 @@ def orphans(out: Path) -> Iterator[str]:
         name = path.relative_to(out).as_posix()
         if path.is_dir() or name in videos or path.name == "metadata.parquet":
             continue
-        if name.startswith(("ledger/", "manifest/", "logs/")) and not path.name.startswith("."):
+        if name.startswith(("ledger/", "manifest/", "metrics/", "logs/")) and not path.name.startswith("."):
             continue
         if name not in ("run.json", "command.json", "videos/README.md"):
             yield name

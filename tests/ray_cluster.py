@@ -29,15 +29,16 @@ LOOPBACK = "127.0.0.1"
 class Cluster:
     """A head that only coordinates, and nodes that come and go."""
 
-    def __init__(self, cluster: RayCluster, fault: Path) -> None:
+    def __init__(self, cluster: RayCluster, fault: Path, folder: Path) -> None:
         self._cluster = cluster
+        self.discovery_file = folder / "prom_metrics_service_discovery.json"  # where there is a dashboard
         self.fault = fault  # says what happens to what runs here
         self.address = str(cluster.address)
         self._nodes: dict[str, Any] = {}
 
-    def add(self) -> str:
-        """A node on which all actors of a run fit; its id."""
-        node = self._cluster.add_node(num_cpus=8 * SHARE, node_ip_address=LOOPBACK)
+    def add(self, cpus: int = 8 * SHARE, gpus: int = 0) -> str:
+        """A node, on which all actors of a run fit if nothing else is said; its id."""
+        node = self._cluster.add_node(num_cpus=cpus, num_gpus=gpus, node_ip_address=LOOPBACK)
         self._nodes[node.node_id] = node
         return str(node.node_id)
 
@@ -58,9 +59,9 @@ class Cluster:
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
-    def actors_on(self, node: str) -> list[str]:
-        """What Ray calls the processes of a run's actors on a node."""
-        found = []
+    def actors_on(self, node: str) -> dict[psutil.Process, str]:
+        """The processes of a run's actors on a node, and what Ray calls them."""
+        found = {}
         for raylet in self._nodes[node].all_processes["raylet"]:
             for child in psutil.Process(raylet.process.pid).children(recursive=True):
                 try:
@@ -68,7 +69,7 @@ class Cluster:
                 except psutil.NoSuchProcess:
                     continue
                 if is_actor(title):
-                    found.append(title)
+                    found[child] = title
         return found
 
     def is_part(self, process: psutil.Process) -> bool:
@@ -87,8 +88,9 @@ def is_actor(title: str) -> bool:
 
 
 @contextmanager
-def cluster(fault: Path) -> Iterator[Cluster]:
-    """A cluster, to what runs on which may happen what ``fault`` says."""
+def cluster(fault: Path, *, dashboard: bool = False) -> Iterator[Cluster]:
+    """A cluster, to what runs on which may happen what ``fault`` says. With its ``dashboard`` the head tells
+    Prometheus where Ray's own metrics are."""
     with (
         tempfile.TemporaryDirectory(prefix="ltx-", dir="/tmp") as folder,
         pytest.MonkeyPatch.context() as patch,
@@ -99,9 +101,12 @@ def cluster(fault: Path) -> Iterator[Cluster]:
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         made = RayCluster(
             initialize_head=True,
-            head_node_args={"num_cpus": 1, "include_dashboard": False, "node_ip_address": LOOPBACK},
+            head_node_args={
+                **{"num_cpus": 1, "node_ip_address": LOOPBACK, "include_dashboard": dashboard},
+                "dashboard_port": 0,
+            },
         )
         try:
-            yield Cluster(made, fault)
+            yield Cluster(made, fault, Path(folder) / "ray")
         finally:
             made.shutdown()

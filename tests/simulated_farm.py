@@ -20,12 +20,14 @@ from simulated_world import Cut, Row, World
 
 from actors.coordinator import Coordinator
 from actors.nodes import Nodes
+from actors.observer import Observer
 from actors.pool import Pool
 from actors.progress import Summary
 from actors.publisher import Publisher
 from actors.simulated_pool import SimulatedWorker, run_virtually
 from actors.work import Done
 from actors.worker import Worker
+from cluster.placement import Placement
 from ltx_ray.errors import WorkerLostError
 from ltx_ray.ledger.ledger import Ledger
 from ltx_ray.manifest.index import index_manifest, shots
@@ -114,13 +116,14 @@ def render_once(
     max_active: int,
     cut: Cut | None = None,
     through: Through = iter,
+    observer: Observer | None = None,
 ) -> Summary:
     """One call of the command. Raises what it raises; checks that nothing of it is left behind.
 
-    The coordinator gets the manifest's rows as they come ``through``.
+    The coordinator gets the manifest's rows as they come ``through``, and tells ``observer``.
     """
     try:
-        return run_virtually(_call(world, manifest, sizes, max_active, cut, through))
+        return run_virtually(_call(world, manifest, sizes, max_active, cut, through, observer))
     finally:
         FragileFileSystem.mend()
         assert not world.broken, world.broken[0]
@@ -133,6 +136,7 @@ async def _call(
     max_active: int,
     cut: Cut | None,
     through: Through,
+    observer: Observer | None,
 ) -> Summary:
     index = index_manifest(manifest, world.spec.config)
     ledger, history = Ledger.open(Store(world.spec.out), inline=True)
@@ -146,7 +150,12 @@ async def _call(
         history,
         Publisher(world.spec.out, inline=True),
         nodes=nodes,
-        gpu_shares=dict.fromkeys((Stage.DENOISE, Stage.DECODE), 0.5),
+        shares=Placement(
+            sizes=sizes,
+            cpus=dict.fromkeys(Stage, 1.0),
+            gpus={stage: 0.5 * (stage in (Stage.DENOISE, Stage.DECODE)) for stage in Stage},
+        ),
+        observer=observer,
         total=index.num_rows,
         cost=index.cost,
         total_cost=index.total_cost,

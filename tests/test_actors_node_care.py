@@ -7,7 +7,7 @@ from actors.nodes import Nodes
 from actors.quarantine import Quarantine
 from actors.room import Room
 from actors.simulated_pool import run_virtually
-from actors.site import Seen
+from cluster.capacity import Seen
 
 
 def place(shot: int, task: str = "denoise-0000") -> tuple[str, str]:

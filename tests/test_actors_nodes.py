@@ -14,6 +14,7 @@ from actors.room import Room
 from actors.simulated_pool import Fate, SimulatedWorker, run_virtually
 from actors.work import Done
 from actors.worker import Worker
+from cluster.capacity import Capacity
 from ltx_ray.planning.plan import plan_shot
 from ltx_ray.types import Job, Receipt, Stage
 
@@ -242,7 +243,7 @@ def test_a_stage_without_a_place_gets_that_of_an_idle_actor() -> None:
         room = Room({Stage.DENOISE: idle, Stage.DECODE: starving}, said.append)
         clock = asyncio.get_running_loop().time
         while not waiting.done():
-            room.look(clock())
+            room.look(clock(), Capacity())
             await asyncio.sleep(2)
             assert clock() < 100
         assert clock() >= 60, "it is not done in haste: the cluster may grow"
@@ -251,7 +252,7 @@ def test_a_stage_without_a_place_gets_that_of_an_idle_actor() -> None:
 
     virtually(main())
     assert len(said) == 1
-    assert "no decode actor has found a place for 60 s, 1 tasks wait: an idle condition actor" in said[0]
+    assert said[0].startswith("1 decode actors have found no place for 60 s; 1 tasks wait, an idle condition")
 
 
 def test_beside_a_task_that_is_alone_no_worker_is_launched() -> None:
@@ -289,7 +290,7 @@ def test_a_model_that_takes_long_to_load_wants_no_room() -> None:
         waiting = loading.submit(job_of("late"), (), (0.0,))
         room = Room({Stage.DENOISE: idle, Stage.DECODE: loading}, said.append)
         while not waiting.done():
-            room.look(asyncio.get_running_loop().time())
+            room.look(asyncio.get_running_loop().time(), Capacity())
             await asyncio.sleep(2)
         assert cluster.closed == []
         await asyncio.gather(idle.close(), loading.close())

@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from bad_files import FILES, GOOD_FILES, GOOD_WITH_FILES, SECRET
-from bad_rows import GOOD, ROWS, Bad
-from media_bytes import wav
+from bad_corpus import CORPUS, LINES, NUMBERS, write_corpus
+from bad_files import FILES, GOOD_WITH_FILES
+from bad_rows import GOOD, Bad
 from runs import manifest_rows, render_here
 
 from actors.progress import Summary
@@ -17,12 +17,6 @@ from jobs.validate import validate
 from ltx_ray.config import RenderConfig
 from ltx_ray.media.probe import probe_video
 from ltx_ray.visible import visible
-
-CORPUS = [*ROWS, *FILES]
-FIRST, *AMONG, LAST = GOOD
-# Good rows first, last, and between bad ones of all kinds.
-LINES: list[Bad | dict[str, Any]] = [FIRST, *ROWS, *AMONG, *FILES[:50], *GOOD_WITH_FILES, *FILES[50:], LAST]
-NUMBERS = {line.name: number for number, line in enumerate(LINES, 1) if isinstance(line, Bad)}
 
 
 @dataclass(frozen=True)
@@ -39,16 +33,7 @@ class Rendered:
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
     """One run over the whole corpus."""
     folder = tmp_path_factory.mktemp("corpus") / "shots"
-    folder.mkdir()
-    (folder.parent / SECRET).write_bytes(wav())
-    for name, data in GOOD_FILES.items():
-        (folder / name).write_bytes(data())
-    for case in FILES:
-        if case.write is not None:
-            case.write(folder)
-    manifest = folder / "shots.jsonl"
-    lines = [line.line() if isinstance(line, Bad) else json.dumps(line).encode() for line in LINES]
-    manifest.write_bytes(b"\n".join(lines) + b"\n")
+    manifest = write_corpus(folder)
     out = folder.parent / "out"
     before = files_of(folder)
     summary = render_here(manifest, out, "inputs.decode_seconds=30")

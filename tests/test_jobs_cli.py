@@ -4,11 +4,16 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from runs import write_manifest
 
+from ltx_ray.packages import check_folder
+from ltx_ray.version import __version__
+
+ROOT = Path(__file__).resolve().parent.parent
 ROW = {"id": "a", "prompt": "a red circle", "width": 64, "height": 64, "num_frames": 9}
 FAST = ("--address", "in-process", "--set", "sampling.num_inference_steps=2")
 
@@ -66,14 +71,47 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_of_the_users_that_shadows_ours_is_named(tmp_path: Path) -> None:
-    (tmp_path / "cluster").mkdir()
-    (tmp_path / "cluster" / "__init__.py").touch()
-    words = (sys.executable, "-c", "from jobs.cli import main; main()", "--version")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=elsewhere, check=False)
+def shadowing(folder: Path, name: str) -> Path:
+    """A package of the user's."""
+    (folder / name).mkdir(parents=True)
+    (folder / name / "__init__.py").write_text("raise RuntimeError('the wrong package was imported')\n")
+    return folder
+
+
+def shadowed(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """The console script with ``folder`` first on the path, as in a Ray job with ``--working-dir .``."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    module, _, function = project["scripts"]["ltx-ray"].partition(":")
+    script = (sys.executable, "-c", f"from {module} import {function}; {function}()", *words)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    return subprocess.run(script, capture_output=True, text=True, env=environment, cwd=folder, check=False)
+
+
+@pytest.mark.parametrize("name", ["cluster", "actors"])
+def test_a_folder_of_the_users_that_shadows_ours_is_named(name: str, tmp_path: Path) -> None:
+    done = shadowed(shadowing(tmp_path, name), "--version")
     assert done.returncode == 2
-    assert str(tmp_path / "cluster") in done.stderr
+    assert str(tmp_path / name) in done.stderr
+    assert str(ROOT / name) in done.stderr
     assert "python -P" in done.stderr
+
+
+def test_a_jobs_folder_of_the_users_hinders_nothing(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "shots.jsonl", [ROW])
+    folder = shadowing(tmp_path / "project", "jobs")
+    done = shadowed(folder, "render", str(manifest), "-o", str(tmp_path / "out"), *FAST)
+    assert done.returncode == 0, done.stderr
+    words = (sys.executable, "-P", "-m", "ltx_ray", "--version")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=folder, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{__version__}\n"), done.stderr
+
+
+def test_workers_of_ray_would_import_packages_of_the_folder_and_so_it_is_refused(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "shots.jsonl", [ROW])
+    folder = shadowing(tmp_path / "project", "actors")
+    words = ("render", str(manifest), "-o", str(tmp_path / "out"), "--address", "local")
+    done = run(*words, cwd=folder, python=("-P",))
+    assert done.returncode == 2, done.stderr
+    assert f"{folder} has a package actors of its own" in done.stderr
+    check_folder(shadowing(tmp_path / "harmless", "jobs"))

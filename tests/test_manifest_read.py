@@ -154,7 +154,7 @@ def truncated_parquet() -> bytes:
         ("m.parquet", truncated_parquet(), "broken or truncated at its start"),
         ("m.parquet.gz", parquet(ROWS), "broken or truncated at its start"),
         ("m.jsonl.gz", JSONL, "broken or truncated at its start"),
-        ("m.jsonl.gz", gzip.compress(JSONL)[:-12], "broken or truncated"),
+        ("m.jsonl.gz", gzip.compress(JSONL, mtime=0)[:-12], "broken or truncated"),
         ("m.csv.zst", PACK[".zst"](CSV)[:-3], "broken or truncated"),
         ("m.jsonl", '{"prompt": "ä"}'.encode("latin-1"), "UTF-8"),
         ("m.csv", "prompt\nä\n".encode("utf-16"), "UTF-8"),

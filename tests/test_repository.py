@@ -96,7 +96,8 @@ def test_ray_is_imported_only_where_the_cluster_is_met() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["render", "--help"], ["validate", "--help"], ["evaluate", "--help"], ["--version"]]
+    "words",
+    [["--help"], ["--version"], *([name, "--help"] for name in ("render", "submit", "status", "validate"))],
 )
 def test_help_loads_nothing_heavy(words: list[str]) -> None:
     code = (
@@ -144,11 +145,14 @@ def test_the_manifest_page_has_every_column() -> None:
 
 def test_the_usage_page_has_every_option_and_exit_code() -> None:
     text = (ROOT / "docs/usage.md").read_text(encoding="utf-8")
+    own_pages = {"submit": (ROOT / "docs/submitting.md").read_text(encoding="utf-8")}
     group: Any = typer.main.get_command(app)
     for name, command in group.commands.items():
         assert f"ltx-ray {name}" in text
         for option in (word for parameter in command.params for word in parameter.opts):
-            assert not option.startswith("--") or f"`{option}" in text, f"{name} {option}"
+            assert not option.startswith("--") or f"`{option}" in own_pages.get(name, text), (
+                f"{name} {option}"
+            )
     assert {int(code) for code in table("docs/usage.md") if code.isdigit()} == {int(code) for code in Exit}
 
 

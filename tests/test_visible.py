@@ -14,8 +14,10 @@ from runs import finish, start, write_beeps, write_manifest
 from test_jobs_display import PROGRESS
 
 from actors.progress import Summary
-from jobs.display import live_view, shortened, status_table, summary_table
+from cluster.facts import Job
+from jobs.display import job_table, live_view, shortened, status_table, summary_table
 from jobs.evaluate import Measured, tables
+from jobs.job_state import Seen
 from jobs.status import Driver, Report
 from ltx_ray.visible import visible
 
@@ -81,7 +83,7 @@ def test_the_status_of_a_strangers_folder_is_shown_as_it_is_written() -> None:
         output=odd,
         model=odd,
         version=odd,
-        driver=Driver(state="ended", host=odd, pid=1, seconds_ago=1.0),
+        driver=Driver(state="ended", host=odd, pid=1, epoch=1, seconds_ago=1.0),
         total=1,
         ended={"failed": 1},
         failed_by_kind={odd: 1},
@@ -92,6 +94,16 @@ def test_the_status_of_a_strangers_folder_is_shown_as_it_is_written() -> None:
     assert text.count(LINK) == 4
     assert text.count("\\x1b[2J") == 4
     assert "\x1b" not in text
+
+
+def test_a_job_and_what_it_printed_are_shown_as_they_are_written() -> None:
+    odd = f"{LINK}{CLEAR}"
+    message = f"failed with exit code 1:\n{odd}"
+    job = Job(id=odd, state="FAILED", message=message, began=True, exit_code=1, submitted=0.0, metadata={})
+    for seen in (Seen(report=None, job=job), Seen(report=None, job=None, problem=odd)):
+        text = on_a_terminal(job_table(seen))
+        assert text.count(LINK) == text.count("\\x1b[2J") == (2 if seen.job else 1)
+        assert "\x1b" not in text
 
 
 def test_measured_videos_are_called_as_their_files_are() -> None:
