@@ -124,6 +124,7 @@ def test_called_off_shots_are_remembered_until_they_end(store: Store) -> None:
 
 def test_what_killed_drivers_had_half_written_is_gone_and_what_others_write_stays(tmp_path: Path) -> None:
     theirs = ["control/.pause.json.a.part", "work/0000/s1/.chunk.a.part", "videos/00000/.s1-1.1.mp4.a.part"]
+    theirs += ["inputs/.beat.wav.a.part", "evaluation/.s1.png.a.part"]
     dead = ["ledger/0000/.lease.json.a.part", "logs/0000/.s1.log.a.part", ".command.json.a.part"]
     dead += ["manifest/.part-0.parquet.a.part", "videos/.README.md.a.part"]
     whole = ["ledger/0000/lease.json", "run.json"]

@@ -13,7 +13,8 @@ from ltx_ray.types import Status
 
 # As ``actors.shot_run`` names attempts; anything else in a folder of videos is not ours to delete.
 _VIDEO = re.compile(r".+-\d+\.\d+\.mp4")
-_OF_OTHERS = re.compile(r"control/|work/|videos/\d")
+# Where drivers write, and nobody else: neither actors nor other commands, which may be at it now.
+_OF_DRIVERS = re.compile(r"(ledger|logs|manifest|metrics)/|(videos/)?[^/]+$")
 
 
 def sweep_work(store: Store, shard: str, history: History, *, keep_ended: bool) -> int:
@@ -38,10 +39,9 @@ def sweep_work(store: Store, shard: str, history: History, *, keep_ended: bool) 
 def sweep_unfinished(store: Store) -> int:
     """Delete what drivers of this OUT that were killed had half-written; how many files they were.
 
-    To be called with the lease, before anything else writes. What people ask for (control/) is written by
-    other commands, and the actors' files have sweeps of their own.
+    To be called with the lease, before anything else writes.
     """
-    return _deleted(store, (name for name in store.unfinished("") if not _OF_OTHERS.match(name)))
+    return _deleted(store, filter(_OF_DRIVERS.match, store.unfinished("")))
 
 
 def sweep_videos(store: Store, folder: str, kept: Iterable[str]) -> int:
