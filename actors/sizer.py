@@ -74,7 +74,8 @@ class Sizer:
         sizes = self._sizing.place(capacity).sizes
         if self._sizing.device == "cuda":
             sizes |= self._split(capacity, sizes)
-        there = min(capacity.gpus / max(self._sizing.gpus(capacity), 1e-9), 1.0)
+        gpus = self._sizing.gpus(capacity)
+        there = min(capacity.gpus / gpus, 1.0) if gpus else 1.0
         return {
             # What is there already need not be approached by steps.
             stage: ramped(size, max(self._pools[stage].state().workers, int(size * there)))

@@ -14,7 +14,7 @@ from actors.nodes import Nodes
 from actors.pool import Pool
 from actors.publisher import Publisher
 from actors.simulated_pool import Fate, SimulatedWorker, run_virtually
-from actors.sizer import Sizer
+from actors.sizer import ShotsLeft, Sizer
 from cluster.capacity import Capacity, Seen, Space
 from cluster.placement import Sizing
 from ltx_ray.config import Bounds, PoolsConfig
@@ -182,6 +182,20 @@ def test_stages_keep_the_actors_that_the_config_asks_for_and_have_no_more_than_i
     _, cluster = rendered(tmp_path, [Row(1), Row(20)], lambda: Cluster(16), config)
     assert max(taken for _, taken in cluster.history) <= 3 + 4 * 0.4 + 0.2 + 1e-9
     assert cluster.launches <= 3 + 4 + 2
+
+
+def test_what_a_cluster_without_gpus_has_is_used_at_once() -> None:
+    sizing = Sizing(device="cpu", threads=1, config=PoolsConfig())
+    cluster = Capacity(nodes=(Space(40),))
+    placement = sizing.place(cluster)
+
+    async def first_look() -> int:
+        empty = Cluster(0)
+        pools = {stage: Pool(stage, Launcher(stage, empty, 0.0), 1) for stage in Stage}
+        Sizer(pools, sizing, placement).look(cluster, ShotsLeft(waiting=100, active=0))
+        return pools[Stage.DENOISE].most
+
+    assert run_virtually(first_look()) == placement.sizes[Stage.DENOISE] == 40
 
 
 def test_bounds_are_a_number_or_two() -> None:
