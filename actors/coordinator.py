@@ -10,6 +10,7 @@ It imports neither ray nor torch, and asks the event loop for the time, so that 
 
 import asyncio
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 
 from actors.admission import DecodeQueue, Priority
 from actors.books import Books
@@ -83,6 +84,7 @@ class Coordinator:
         self._intake = Intake(spec, rows, history, cost, epoch=ledger.epoch, shard=shard)
         self._cost, self._max_active = cost, max_active
         self._active: dict[str, ShotRun] = {}
+        self._touched: dict[ShotRun, None] = {}  # in whose frontiers tasks may have become ready
         self._decodes = DecodeQueue(spec.config.pools.max_decoded_bytes)
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()  # None: only look up
         self._in_flight: set[asyncio.Task[None]] = set()
@@ -204,6 +206,7 @@ class Coordinator:
 
     def _begin(self, active: ShotRun) -> None:
         self._active[active.shot.id] = active
+        self._touched[active] = None
         if self._sizer:
             self._sizer.admit(active.plan.tasks)
         self._observer.begins(active)
@@ -224,18 +227,24 @@ class Coordinator:
     def _dispatch(self) -> None:
         if self._steering.paused:
             return
-        for active in self._active.values():
-            for task in active.frontier.take_ready():
-                if task.key.stage is Stage.DECODE:
-                    now = asyncio.get_running_loop().time()
-                    self._decodes.hold(self._priority(active, task), active, task, now)
-                else:
-                    self._submit(self._priority(active, task), active, task)
+        touched, self._touched = self._touched, {}
+        ready = [
+            (self._priority(active, task), active, task)
+            for active in touched
+            if not active.closed
+            for task in active.frontier.take_ready()
+        ]
+        now = asyncio.get_running_loop().time()
+        for priority, active, task in sorted(ready, key=itemgetter(0)):
+            if task.key.stage is Stage.DECODE:
+                self._decodes.hold(priority, active, task, now)
+            else:
+                self._submit(priority, active, task)
         for priority, active, task in self._decodes.admit():
             if active.has_inputs(task):
                 self._submit(priority, active, task)
             else:  # a chunk was lost while the task waited
-                active.frontier.retry(task.key)
+                self._retry(active, task)
 
     def _priority(self, active: ShotRun, task: Task) -> Priority:
         """Lower goes first: the row's priority, chains longer than a fair share, the manifest's order."""
@@ -296,6 +305,7 @@ class Coordinator:
             if active.closed:
                 continue
             active.complete(receipt, done, record)
+            self._touched[active] = None
             self._learn(receipt, active.cost_of(receipt.key))
             self._care.succeeded(done.worker_node, active.place(receipt.key))
             self._tally.count(receipt)
@@ -338,7 +348,7 @@ class Coordinator:
                 self._care.failed(node, active.place(task.key), counts=failure.kind in BLAMED)
             if failure.kind == BadResultError.kind and task.key.stage is Stage.ASSEMBLE:
                 active.lose(task, ())  # its tiles are decoded anew: they may be what is bad
-            active.frontier.retry(task.key)
+            self._retry(active, task)
         elif verdict is Verdict.REJECT:
             wrong = row_error(active.shot, failure.message)
             self._end(active, rejection(wrong, self._spec, active.generation))
@@ -347,6 +357,10 @@ class Coordinator:
             if failure.kind == OUT_OF_MEMORY and failure.needed:
                 text = f"{text.rstrip()}\n{failure.needed}{' (alone on its node)' if was_alone else ''}"
             self._end(active, active.result(self._spec, Status.FAILED, failure.kind, text))
+
+    def _retry(self, active: ShotRun, task: Task) -> None:
+        active.frontier.retry(task.key)
+        self._touched[active] = None
 
     def _cancel(self, active: ShotRun) -> None:
         self._end(active, active.result(self._spec, Status.CANCELLED, "cancelled", "cancelled by request"))

@@ -5,6 +5,7 @@ after the job that they have. It knows workers, not jobs: which job a worker get
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 from actors.nodes import Nodes
@@ -30,11 +31,11 @@ class Crew:
         broke: Callable[[Exception], None],
     ) -> None:
         self.least, self.most = 0, most
-        self.idle: list[Worker] = []
+        self.idle: dict[Worker, float] = {}  # and since when, by the loop's clock; who came last is the last
         self.busy: set[Worker] = set()
+        self._busy_on: Counter[str] = Counter()  # of them, on each node
         self._launcher, self._nodes, self._recycling = launcher, nodes, recycling
         self._changed, self._broke = changed, broke
-        self._idle_since: dict[Worker, float] = {}
         self._launches: dict[asyncio.Task[None], bool] = {}  # whether it has a place
         self._lost_launches = 0
 
@@ -51,8 +52,8 @@ class Crew:
     @property
     def alive(self) -> int:
         """Workers that can have another job, now or later."""
-        staying = sum(worker.node not in self._nodes.closed for worker in self.busy)
-        return staying + len(self.idle) + self.launching
+        leaving = sum(self._busy_on[node] for node in self._nodes.closed)
+        return len(self.busy) - leaving + len(self.idle) + self.launching
 
     def launch(self, number: int, avoided: frozenset[str]) -> None:
         """Launch at most ``number`` workers, on none of the ``avoided`` nodes, and none beyond the most."""
@@ -64,14 +65,16 @@ class Crew:
 
     def begin(self, worker: Worker) -> None:
         """An idle worker gets a job."""
-        self.idle.remove(worker)
-        self._idle_since.pop(worker, None)
+        del self.idle[worker]
         self.busy.add(worker)
+        self._busy_on[worker.node] += 1
 
     def end(self, worker: Worker, done: Done | None) -> None:
         """``worker`` has its job no more. ``done`` None: it failed and is in no known state."""
         is_one_too_many = self.alive > self.most
-        self.busy.discard(worker)
+        if worker in self.busy:  # else all were dismissed meanwhile
+            self.busy.remove(worker)
+            self._busy_on[worker.node] -= 1
         if is_one_too_many or done is None or self._is_spent(worker, done):
             self._discard(worker)
         else:
@@ -86,7 +89,7 @@ class Crew:
         """Let an idle worker go, to make room; whether there was one."""
         if not self.idle:
             return False
-        self._dismiss(self.idle[-1])
+        self._dismiss(next(reversed(self.idle)))
         return True
 
     def settle(self, queued: int, patience: float) -> None:
@@ -100,8 +103,8 @@ class Crew:
             task.cancel()
             self._launches.pop(task)
         now = asyncio.get_running_loop().time()
-        for worker in list(self.idle):
-            is_tired = now - self._idle_since[worker] >= patience and not queued
+        for worker, since in list(self.idle.items()):
+            is_tired = now - since >= patience and not queued
             if self.alive > self.most or (is_tired and len(self.idle) + len(self.busy) > self.least):
                 self._dismiss(worker)
 
@@ -120,6 +123,7 @@ class Crew:
             self._discard(worker)
         self.idle.clear()
         self.busy.clear()
+        self._busy_on.clear()
 
     async def _launch(self, avoided: frozenset[str]) -> None:
         task = asyncio.current_task()
@@ -150,14 +154,12 @@ class Crew:
         return ran_out or worker.node in self._nodes.closed or self._recycling.is_due(worker, done)
 
     def _rest(self, worker: Worker) -> None:
-        self.idle.append(worker)
-        self._idle_since[worker] = asyncio.get_running_loop().time()
+        self.idle[worker] = asyncio.get_running_loop().time()
 
     def _dismiss(self, worker: Worker) -> None:
-        self.idle.remove(worker)
+        del self.idle[worker]
         self._discard(worker)
 
     def _discard(self, worker: Worker) -> None:
-        self._idle_since.pop(worker, None)
         self._recycling.forget(worker)
         worker.close()

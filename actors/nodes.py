@@ -7,7 +7,8 @@ job runs, and the node is free again.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Reversible
+from itertools import chain
 from typing import TypeVar
 
 from actors.worker import Worker
@@ -58,17 +59,21 @@ class Nodes:
             self._release(job)
             self._tell()
 
-    def open(self, idle: Sequence[W], busy: Collection[W], shunned: Collection[str] = ()) -> W | None:
-        """The one of ``idle`` workers that an ordinary job is given to. None: it waits, for a node that is
-        held, or for a ``busy`` worker that is on none of the ``shunned`` nodes."""
-        found = [each for each in reversed(idle) if self._is_open(each.node) and each.node not in self._held]
-        for each in found:
-            if each.node not in shunned:
-                return each
-        elsewhere = any(self._is_open(each.node) and each.node not in shunned for each in (*idle, *busy))
-        return None if elsewhere or not found else found[0]
+    def open(self, idle: Reversible[W], busy: Iterable[W], shunned: Collection[str] = ()) -> W | None:
+        """The one of ``idle`` workers that an ordinary job is given to, mostly the last. None: it waits, for
+        a node that is held, or for a ``busy`` worker that is on none of the ``shunned`` nodes."""
+        second = None
+        for each in reversed(idle):
+            if self._is_open(each.node) and each.node not in self._held:
+                if each.node not in shunned:
+                    return each
+                second = second or each
+        if second is None:
+            return None
+        elsewhere = (self._is_open(each.node) and each.node not in shunned for each in chain(idle, busy))
+        return None if any(elsewhere) else second
 
-    def alone(self, job: object, idle: Sequence[W], busy: Collection[W]) -> W | None:
+    def alone(self, job: object, idle: Iterable[W], busy: Iterable[W]) -> W | None:
         """The one of ``idle`` workers that ``job`` may have with nothing else on its node. Where there is
         none yet, a node is held for it, on which from now on nothing else begins."""
         alive = [each.node for each in (*idle, *busy)]
