@@ -45,11 +45,13 @@ from ltx_ray.ledger.control import Request, Standing
 from ltx_ray.ledger.history import History
 from ltx_ray.ledger.ledger import Ledger
 from ltx_ray.ledger.records import ArtefactRecord
+from ltx_ray.manifest.index import LONG
 from ltx_ray.manifest.row import RowError
 from ltx_ray.run import RunSpec
 from ltx_ray.types import Receipt, Shot, ShotResult, Stage, Status, Task
 
 _ROWS_PER_STEP = 1000  # rejected or skipped between two looks at the pools
+_RANKED = 0.95  # of the work that was left when the chunks that wait were last ordered
 Event = tuple[ShotRun, Task, Done]
 
 
@@ -91,6 +93,7 @@ class Coordinator:
         self._tally = Tally(total, total_cost, shares.gpus if shares else {}, gpu_hours)
         self._observer = observer or Observer()
         self._books = Books(ledger, publisher, keeper, self._tally, self._limits, shard, self._observer)
+        self._ranked_at = total_cost
         self._failed = 0  # shots, in this call
         self._stopping = self._exhausted = self._is_warm = False
         self._steering = Steering(pools, ledger, history.cancelled, standing or Standing())
@@ -163,6 +166,11 @@ class Coordinator:
             quarantined=self._care.quarantined,
         )
 
+    @property
+    def peak_decoded_bytes(self) -> int:
+        """Most bytes of decoded pixels that were ever in flight."""
+        return self._decodes.peak
+
     def oldest(self) -> dict[Stage, float]:
         """Seconds for which the first task of each stage that could begin has waited."""
         since = {stage: pool.oldest() for stage, pool in self._pools.items()}
@@ -199,6 +207,7 @@ class Coordinator:
                 case Skipped(status, cost):
                     self._tally.skip(status, cost)
                 case ShotResult() as result:
+                    self._tally.drop(self._cost(result.row))
                     self._books.end(result, ShotLog())
                 case ShotRun() as active:
                     self._begin(active)
@@ -207,6 +216,7 @@ class Coordinator:
     def _begin(self, active: ShotRun) -> None:
         self._active[active.shot.id] = active
         self._touched[active] = None
+        self._tally.drop(active.cost - active.remaining_cost)
         if self._sizer:
             self._sizer.admit(active.plan.tasks)
         self._observer.begins(active)
@@ -247,10 +257,18 @@ class Coordinator:
                 self._retry(active, task)
 
     def _priority(self, active: ShotRun, task: Task) -> Priority:
-        """Lower goes first: the row's priority, chains longer than a fair share, the manifest's order."""
+        """Lower goes first: the row's priority; chains that are longer than a fair share of what is left, for
+        they would be the last to end, the longest of them first; the manifest's order."""
         share = self._tally.cost_left / max(self._pools[Stage.DENOISE].most, 1)
-        is_long = active.remaining_cost > share
-        return (-active.shot.priority, not is_long, active.sequence, task.key.index, task.key.tile)
+        left = active.remaining_cost
+        length = -left if left > LONG * share else 0.0
+        return (-active.shot.priority, length, active.sequence, task.key.index, task.key.tile)
+
+    def _rank(self) -> None:
+        """Order the chunks that wait anew, once so much work is done that others of them are long now."""
+        if self._tally.cost_left < _RANKED * self._ranked_at:
+            self._ranked_at = self._tally.cost_left
+            self._pools[Stage.DENOISE].rank(lambda job: self._priority(self._active[job.shot.id], job.task))
 
     def _submit(self, priority: Priority, active: ShotRun, task: Task) -> None:
         stage, job = task.key.stage, active.job(task)
@@ -304,7 +322,9 @@ class Coordinator:
         for active, done, receipt, record in received:
             if active.closed:
                 continue
+            before = active.remaining_cost
             active.complete(receipt, done, record)
+            self._tally.spend(before - active.remaining_cost)
             self._touched[active] = None
             self._learn(receipt, active.cost_of(receipt.key))
             self._care.succeeded(done.worker_node, active.place(receipt.key))
@@ -314,6 +334,7 @@ class Coordinator:
                 self._decodes.release(active.shot.id, receipt.key.index)
             if active.frontier.finished:
                 self._end(active, active.result(self._spec, Status.DONE))
+        self._rank()
         spent = self._tally.overspent(self._limits.max_gpu_hours)
         if spent is not None and not (self._stopping or self._is_complete):
             self._fatal = self._fatal or spent
@@ -343,7 +364,9 @@ class Coordinator:
         elif verdict is Verdict.RETRY:
             self._tally.retries += 1
             if failure.kind == InputLostError.kind:
+                before = active.remaining_cost
                 active.lose(task, failure.lost)
+                self._tally.spend(before - active.remaining_cost)
             else:
                 self._care.failed(node, active.place(task.key), counts=failure.kind in BLAMED)
             if failure.kind == BadResultError.kind and task.key.stage is Stage.ASSEMBLE:
@@ -377,7 +400,7 @@ class Coordinator:
                 self.stop()
         self._decodes.drop(active)
         self._care.forget(active.shot.id)
-        self._tally.spend(self._cost(active.shot.row))
+        self._tally.drop(active.remaining_cost)
         active.close()
         self._observer.leaves(active)
         del self._active[active.shot.id]

@@ -31,11 +31,12 @@ class Crew:
         broke: Callable[[Exception], None],
     ) -> None:
         self.least, self.most = 0, most
-        self.idle: dict[Worker, float] = {}  # and since when, by the loop's clock; who came last is the last
+        self.idle: list[Worker] = []
         self.busy: set[Worker] = set()
         self._busy_on: Counter[str] = Counter()  # of them, on each node
         self._launcher, self._nodes, self._recycling = launcher, nodes, recycling
         self._changed, self._broke = changed, broke
+        self._idle_since: dict[Worker, float] = {}
         self._launches: dict[asyncio.Task[None], bool] = {}  # whether it has a place
         self._lost_launches = 0
 
@@ -52,8 +53,8 @@ class Crew:
     @property
     def alive(self) -> int:
         """Workers that can have another job, now or later."""
-        leaving = sum(self._busy_on[node] for node in self._nodes.closed)
-        return len(self.busy) - leaving + len(self.idle) + self.launching
+        leaving = sum(self._busy_on[node] for node in self._nodes.closed) if self._nodes.closed else 0
+        return len(self.busy) - leaving + len(self.idle) + len(self._launches)
 
     def launch(self, number: int, avoided: frozenset[str]) -> None:
         """Launch at most ``number`` workers, on none of the ``avoided`` nodes, and none beyond the most."""
@@ -65,7 +66,11 @@ class Crew:
 
     def begin(self, worker: Worker) -> None:
         """An idle worker gets a job."""
-        del self.idle[worker]
+        if worker is self.idle[-1]:  # as it mostly is: the others need not be looked through
+            self.idle.pop()
+        else:
+            self.idle.remove(worker)
+        self._idle_since.pop(worker, None)
         self.busy.add(worker)
         self._busy_on[worker.node] += 1
 
@@ -89,22 +94,23 @@ class Crew:
         """Let an idle worker go, to make room; whether there was one."""
         if not self.idle:
             return False
-        self._dismiss(next(reversed(self.idle)))
+        self._dismiss(self.idle[-1])
         return True
 
-    def settle(self, queued: int, patience: float) -> None:
+    def settle(self, queued: int, patience: float, *, useful: bool) -> None:
         """Let go of what has no work while so many jobs are ``queued``: launches that find no place yet, and
-        workers that have been idle for ``patience`` seconds; and of what is beyond the most."""
+        workers that have been idle for ``patience`` seconds; and of what is beyond the most. ``useful``:
+        there will be jobs, for which the first worker may be launched ahead."""
         ready = len(self.idle) + len(self.busy)
-        needed = max(queued - len(self.idle), self.least - ready, 0)
+        needed = max(queued - len(self.idle), max(self.least, int(useful)) - ready, 0)
         spare = max(self.launching - needed, self.alive - self.most)
         unplaced = [task for task, placed in self._launches.items() if not placed]
         for task in unplaced[-spare:] if spare > 0 else ():
             task.cancel()
             self._launches.pop(task)
         now = asyncio.get_running_loop().time()
-        for worker, since in list(self.idle.items()):
-            is_tired = now - since >= patience and not queued
+        for worker in list(self.idle):
+            is_tired = now - self._idle_since[worker] >= patience and not queued
             if self.alive > self.most or (is_tired and len(self.idle) + len(self.busy) > self.least):
                 self._dismiss(worker)
 
@@ -154,12 +160,14 @@ class Crew:
         return ran_out or worker.node in self._nodes.closed or self._recycling.is_due(worker, done)
 
     def _rest(self, worker: Worker) -> None:
-        self.idle[worker] = asyncio.get_running_loop().time()
+        self.idle.append(worker)
+        self._idle_since[worker] = asyncio.get_running_loop().time()
 
     def _dismiss(self, worker: Worker) -> None:
-        del self.idle[worker]
+        self.idle.remove(worker)
         self._discard(worker)
 
     def _discard(self, worker: Worker) -> None:
+        self._idle_since.pop(worker, None)
         self._recycling.forget(worker)
         worker.close()

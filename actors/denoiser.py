@@ -57,7 +57,7 @@ def sampling_settings(run: RunSpec, shot: Shot) -> SamplingSettings:
         audio_guidance_scale=_of(shot.audio_guidance_scale, config.audio_guidance_scale),
         rope=sampling.rope,
         overlap_strength=config.overlap_strength,
-        adain_factor=config.adain_factor,
+        adain_factor=sampling.adain_factor,
         image_strength=config.image_strength,
         coherence_guidance=_of(shot.coherence_guidance, config.coherence_guidance),
         latents_dtype=config.latents_dtype,

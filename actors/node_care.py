@@ -28,6 +28,7 @@ class NodeCare:
         self._resize = resize
         self._quarantine = Quarantine()
         self._seen = Seen()
+        self._staying: frozenset[str] = frozenset()  # nodes that live and are not drained
         self._is_blind = False  # the last look failed
 
     @property
@@ -60,8 +61,7 @@ class NodeCare:
 
     def succeeded(self, node: str, place: Place) -> None:
         """A task went well on ``node``."""
-        living = self._seen.living or self._nodes.known
-        for bad in self._quarantine.succeeded(node, place, living - self._seen.draining):
+        for bad in self._quarantine.succeeded(node, place, self._staying or self._nodes.known):
             self._say(f"node {bad} is quarantined: three shots failed there that went well elsewhere")
             self._close()
 
@@ -73,8 +73,8 @@ class NodeCare:
         for node in sorted(seen.draining - self._seen.draining):
             self._say(f"node {node} is being drained: it gets no more work")
         self._seen = seen
-        staying = seen.living - seen.draining
-        if self._quarantine.out and staying and staying <= self._quarantine.out:
+        self._staying = seen.living - seen.draining
+        if self._quarantine.out and self._staying and self._staying <= self._quarantine.out:
             self._say("only quarantined nodes are left: they get work again")
             self._quarantine.lift()
         self._close()

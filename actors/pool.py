@@ -8,7 +8,7 @@ its job fails as lost, and a new worker is launched when there is work for it.
 import asyncio
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -101,6 +101,15 @@ class Pool:
         self._pump()
         return future
 
+    def rank(self, priority: Callable[[Job], tuple[float, ...]]) -> None:
+        """Order what waits anew; what wants a node for itself stays first."""
+        self._queue = [
+            (rank if asked.terms.alone else priority(asked.job), number, asked, future)
+            for rank, number, asked, future in self._queue
+            if not future.cancelled()
+        ]
+        heapq.heapify(self._queue)
+
     def pause(self, paused: bool) -> None:
         """Begin nothing more of what is queued, until ``pause(False)``."""
         self._paused = paused
@@ -116,11 +125,13 @@ class Pool:
         self._crew.least, self._crew.most = min(least, most), most
         self._pump()
 
-    def settle(self, patience: float) -> None:
+    def settle(self, patience: float, *, useful: bool) -> None:
         """Let go of workers that have been idle for ``patience`` seconds, down to the least, and of launches
-        that find no place and that nothing waits for any more. To be called now and then."""
+        that find no place and that nothing waits for any more; but for the first one where the stage is still
+        ``useful``. To be called now and then."""
         if not self._closed:
-            self._crew.settle(0 if self._paused else len(self._queue), patience)
+            queued = 0 if self._paused else len(self._queue)
+            self._crew.settle(queued, patience, useful=useful)
 
     def let_one_go(self) -> bool:
         """Let an idle worker go that nothing waits for, to make room; whether there was one."""

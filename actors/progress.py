@@ -127,9 +127,13 @@ class Tally:
         self.cost_left -= cost
 
     def spend(self, cost: float) -> None:
-        """A shot of this much work is over."""
+        """So much work was done; below 0, where some of it was lost again."""
         self.cost_left -= cost
         self._cost_done += cost
+
+    def drop(self, cost: float) -> None:
+        """So much work need not be done after all."""
+        self.cost_left -= cost
 
     def use(self, stage: Stage, seconds: float) -> None:
         """A task has had an actor for so long, however it ended."""

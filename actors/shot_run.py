@@ -73,8 +73,13 @@ class ShotRun:
             self._count_seconds(record.key.stage, record.seconds)
 
     @property
+    def cost(self) -> float:
+        """Work of the whole shot, in the manifest's unit."""
+        return self._cost
+
+    @property
     def remaining_cost(self) -> float:
-        """Work that is left in the shot's chain of chunks, in the manifest's unit."""
+        """Of it, what is left in the shot's chain of chunks."""
         return self._cost * self._chunks_left / len(self.plan.chunks)
 
     @property

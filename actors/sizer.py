@@ -61,7 +61,7 @@ class Sizer:
             if wanted and stage in _ONE_A_SHOT:
                 most = min(most, useful)
             pool.resize(min(asked.least if asked else 0, useful), most)
-            pool.settle(patience if useful else 0.0)
+            pool.settle(patience if useful else 0.0, useful=useful > 0)
 
     def _patience(self) -> float:
         """Seconds that an actor may be idle. Actors that began together end together, so work comes in waves,

@@ -75,21 +75,24 @@ def bounds(config: PoolsConfig) -> dict[Stage, Bounds | None]:
 def place(cpus: float, gpus: float, device: str, threads: int, config: PoolsConfig) -> Placement:
     """Sizes and shares of all pools. What the config says counts; the rest follows from the machine."""
     cores = max(int(cpus) // threads, 1)
+    seldom = max(cores // 8, 1)  # of what a shot needs but once
     on_gpu = device == "cuda"
     if on_gpu:
         gpu_shares = _ONE_GPU if gpus < 2 else _MANY_GPUS
         decode_gpus = max(int(gpus) // 4, 1) if gpus >= 2 else 0
         denoisers = 1 if gpus < 2 else max(int(gpus) - decode_gpus, 1)
+        conditioners = max(int(gpus) // 64, 1)  # at first all denoisers wait for them
         decoders = 1 if gpus < 2 else 2 * decode_gpus
     else:
         gpu_shares = {}
         denoisers = decoders = cores
+        conditioners = seldom
     fitting = {
-        Stage.CONDITION: 1,
+        Stage.CONDITION: conditioners,
         Stage.DENOISE: denoisers,
         Stage.DECODE: decoders,
         Stage.ASSEMBLE: max(cores // 2, 1),
-        Stage.FINISH: 1,
+        Stage.FINISH: seldom,
     }
     asked = {stage: each.most for stage, each in bounds(config).items() if each}
     scale = 1.0 if on_gpu else float(threads)

@@ -14,6 +14,8 @@ import typer
 from jobs.doctor_command import doctor
 from jobs.evaluate_command import evaluate
 from jobs.options import Config, Exit, InputRoots, Json, Manifest, Settings, leave, with_roots
+from jobs.plan_command import plan
+from jobs.profile_command import profile
 from jobs.render_command import render
 from jobs.run_commands import cancel, pause, resume, retry, verify
 from jobs.status_command import status
@@ -58,7 +60,10 @@ def validate(
         raise typer.Exit(Exit.SOME_FAILED)
 
 
-for command in (render, submit, status, pause, resume, cancel, retry, verify, train, evaluate, doctor):
+for command in (
+    *(render, submit, status, pause, resume, cancel, retry, verify),
+    *(profile, plan, train, evaluate, doctor),
+):
     app.command()(command)
 
 

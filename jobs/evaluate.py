@@ -15,11 +15,12 @@ from ltx_ray.config import SamplingConfig
 from ltx_ray.errors import UserError
 from ltx_ray.evaluation.evaluate import Evaluation, evaluate_video, figures
 from ltx_ray.evaluation.figures import FIGURES, Value
-from ltx_ray.evaluation.finished import finished_videos, is_run
+from ltx_ray.evaluation.finished import finished_videos
 from ltx_ray.evaluation.frames import count_frames
 from ltx_ray.evaluation.picture import draw_evaluation
 from ltx_ray.evaluation.statistics import Estimate, summarise
 from ltx_ray.evaluation.zones import Zones, seams_of
+from ltx_ray.past_run import is_run
 from ltx_ray.planning.chunks import ChunkSettings
 from ltx_ray.planning.geometry import Ratios
 from ltx_ray.storage import Store

@@ -10,9 +10,9 @@ from typing import Any
 from actors.progress import Progress, StageProgress
 from actors.publisher import current
 from ltx_ray.errors import ConfigError
-from ltx_ray.evaluation.finished import is_run
 from ltx_ray.ledger.lease import DEAD_AFTER_S, LeaseRecord, is_gone, read_lease
 from ltx_ray.ledger.ledger import read_results
+from ltx_ray.past_run import is_run
 from ltx_ray.run import RUN_FILE
 from ltx_ray.storage import Store
 from ltx_ray.types import ShotResult, Status

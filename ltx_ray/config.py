@@ -77,7 +77,7 @@ class SamplingConfig(_Section):
     chunk_size: int = Field(121, ge=9, le=2049)  # frames per chunk
     overlap_frames: int = Field(24, ge=0, le=1024)  # frames shared by neighbouring chunks
     overlap_strength: float = Field(0.5, ge=0, le=1)  # 1: the tail is kept as it is while denoising
-    adain_factor: float = Field(0.25, ge=0, le=1)  # 1: statistics of chunk 0 are matched exactly
+    adain_factor: float | None = Field(None, ge=0, le=1)  # 1: statistics of chunk 0 are matched exactly
     image_strength: float = Field(1.0, ge=0, le=1)  # how firmly the first frame's image holds
     coherence_guidance: float = Field(0.0, ge=0, le=10)  # how far seams are steered to be smooth; 0: off
     latents_dtype: Literal["float32", "bfloat16"] = "float32"  # stored between chunks

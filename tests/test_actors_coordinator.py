@@ -413,7 +413,16 @@ def test_a_chain_longer_than_a_fair_share_goes_first(farm: MakeFarm) -> None:
     # Until then the workers have what was ready first.
     assert "s6" in {shot for shot, _ in one.began(Stage.DENOISE)[:3]}
     times = {shot: time for time, shot, key in one.world.log if key.stage is Stage.FINISH}
-    assert max(times, key=lambda shot: times[shot]) == "s6"
+    assert max(times.values()) - times["s6"] <= one.world.odds.slowest, "no worker waits at the end"
+
+
+def test_a_chain_becomes_long_when_little_else_is_left(farm: MakeFarm) -> None:
+    one = farm([Row(1)] * 20 + [Row(5)])  # at the start a tenth of the work of two workers
+    one.call(most=2, active=21)
+    began = [shot for shot, _ in one.began(Stage.DENOISE)]
+    assert began.index("s0") < began.index("s20"), "it waits as long as it may"
+    times = {shot: time for time, shot, key in one.world.log if key.stage is Stage.FINISH}
+    assert max(times.values()) - times["s20"] <= one.world.odds.slowest, "no worker waits for it at the end"
 
 
 def test_a_rows_priority_goes_before_everything(farm: MakeFarm) -> None:

@@ -153,6 +153,20 @@ def test_it_grows_only_as_far_as_there_is_work() -> None:
     in_pool(bench, 4, work)
 
 
+def test_a_worker_that_is_launched_ahead_is_kept_while_there_will_be_work() -> None:
+    async def scenario() -> None:
+        bench = Bench(launch_seconds=30.0)  # until it has a place
+        pool = Pool(Stage.CONDITION, bench, 4)
+        pool.warm_up()
+        pool.settle(60.0, useful=True)
+        assert pool.state().launching == 1
+        pool.settle(60.0, useful=False)
+        assert pool.state().launching == 0
+        await pool.close()
+
+    run_virtually(scenario())
+
+
 def test_warm_up_starts_one_worker_and_no_second() -> None:
     bench = Bench(launch_seconds=5.0)
 

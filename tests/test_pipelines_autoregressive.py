@@ -14,6 +14,7 @@ from ltx_ray.decoding.tile import DecodeSettings, to_uint8
 from ltx_ray.decoding.whole import decode_shot
 from ltx_ray.models.audio.alignment import AudioTrack
 from ltx_ray.models.conditioning import encode_prompts
+from ltx_ray.models.presets import PRESETS
 from ltx_ray.pipelines.autoregressive_pipeline import (
     AutoregressiveLTXVideoPipeline,
     AutoregressiveVideoOutput,
@@ -102,7 +103,7 @@ def test_chunks_are_those_of_the_farm_with_the_sound_of_one_long_encoding(
         audio_guidance_scale=3.0,
         rope="causal",
         overlap_strength=0.5,
-        adain_factor=0.25,
+        adain_factor=PRESETS["tiny"].adain_factor,
         image_strength=1.0,
         coherence_guidance=0.0,
         latents_dtype="float32",

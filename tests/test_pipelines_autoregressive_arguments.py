@@ -124,7 +124,7 @@ def test_the_progress_bar_counts_all_steps_of_a_video(
         ({"frame_rate": "24"}, "frame_rate must be a number, got '24'"),
         ({"frame_rate": math.nan}, "frame_rate must be above 0"),
         ({"image_strength": "1"}, "image_strength must be a number"),
-        ({"adain_factor": None}, "adain_factor must be a number, got None"),
+        ({"adain_factor": "1"}, "adain_factor must be a number, got '1'"),
         ({"decode_timestep": "0"}, "decode_timestep must be a number"),
         ({"decode_noise_scale": 2}, "decode_noise_scale must be from 0 to 1, got 2"),
         ({"audio_guidance_scale": [1.0]}, "audio_guidance_scale must be a number"),

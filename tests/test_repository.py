@@ -145,7 +145,8 @@ def test_the_manifest_page_has_every_column() -> None:
 
 def test_the_usage_page_has_every_option_and_exit_code() -> None:
     text = (ROOT / "docs/usage.md").read_text(encoding="utf-8")
-    own_pages = {"submit": (ROOT / "docs/submitting.md").read_text(encoding="utf-8")}
+    names = {"submit": "submitting", "plan": "planning"}
+    own_pages = {name: (ROOT / f"docs/{page}.md").read_text("utf-8") for name, page in names.items()}
     group: Any = typer.main.get_command(app)
     for name, command in group.commands.items():
         assert f"ltx-ray {name}" in text

@@ -24,6 +24,7 @@ BUFFER_ROWS = 1000  # rows held back in a pass, to save further passes over the 
 _NOMINAL_STEPS = 40  # where neither row nor config says; only ratios of costs matter
 _MAX_COST = 1e38  # what a 4-byte float holds
 _FIRST = 1001  # the level above all priorities
+LONG = 0.9  # of a fair share of the work: what costs more must not wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,21 @@ def index_manifest(url: str, config: RenderConfig) -> ManifestIndex:
 
 
 def long_rows(index: ManifestIndex, workers: int) -> set[int]:
-    """Numbers of the rows that cost more than a fair share of the work: fewer than ``workers`` rows.
+    """Numbers of the rows that would be the last to end if they began when it is their turn.
 
-    They decide when the last worker ends, so that their chains should begin first.
+    A row's chunks follow one another, so that it cannot end sooner than after its own cost, while
+    ``workers`` share what is left of the others when it begins. Twice as many rows as workers are in work at
+    a time, so that those which wait among them are counted as left.
     """
-    share = index.total_cost / workers
-    return {row for row, cost in enumerate(index.costs, 1) if cost > share}
+    costs = np.frombuffer(index.costs, dtype=np.float32).astype(np.float64)
+    if workers < 2 or len(costs) <= 2 * workers or not costs.any():
+        return set()  # all are in work at once, or it does not matter
+    order = np.argsort(-np.frombuffer(index.levels, dtype=np.int16).astype(np.int64), kind="stable")
+    left = np.empty(len(costs))
+    left[order] = index.total_cost - np.cumsum(costs[order]) + costs[order]
+    ahead = workers * costs.mean()
+    long = costs > LONG * np.minimum(left + ahead, index.total_cost) / workers
+    return set((np.flatnonzero(long) + 1).tolist())
 
 
 def shots(

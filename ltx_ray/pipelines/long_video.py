@@ -135,6 +135,7 @@ class LongVideo:
     def _sampling_settings(self) -> SamplingSettings:
         request, options = self._request, self._request.options
         assert options.rope is not None
+        assert options.adain_factor is not None
         return SamplingSettings(
             sigmas=options.sigmas,
             num_inference_steps=request.num_inference_steps,

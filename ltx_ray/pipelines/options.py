@@ -28,6 +28,7 @@ _SAMPLED = (
     "audio_guidance_scale",
 )
 _DECODED = ("decode_timestep", "decode_noise_scale")
+_PRESET = ("adain_factor", *_DECODED)  # numbers that are the preset's where they are None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class LongVideoOptions:
     audio_latents: torch.Tensor | AudioTrack | None = None  # [1 or videos, L, A], or a track
     audio_guidance_scale: float = 1.0  # 1: no pass without audio
     overlap_strength: float = _SAMPLING.overlap_strength  # 0 .. 1: how firmly the chunk before holds
-    adain_factor: float = _SAMPLING.adain_factor  # 0 .. 1: how far colours follow the first chunk
+    adain_factor: float | None = None  # 0 .. 1: how far colours follow the first chunk; None: the preset's
     coherence_guidance: float = _SAMPLING.coherence_guidance  # 0: off; see TemporalCoherenceLoss
     sigmas: tuple[float, ...] | None = None  # explicit noise levels instead of steps
     rope: Rope | None = None  # times of latents; None: the preset's, as of the two next
@@ -98,7 +99,7 @@ class LongVideoOptions:
 
     def filled(self, preset: Preset) -> "LongVideoOptions":
         """With ``preset``'s values where these are None, as a render has them."""
-        open_ones = [name for name in ("rope", *_DECODED) if getattr(self, name) is None]
+        open_ones = [name for name in ("rope", *_PRESET) if getattr(self, name) is None]
         return replace(self, **{name: getattr(preset, name) for name in open_ones})
 
     @property
@@ -119,7 +120,9 @@ def _plain(name: str, value: Any) -> Any:
     """The argument, with numbers as Python's own, and a path as a text."""
     if name == "image" and isinstance(value, PathLike):
         return fspath(value)
-    if name in (*_SAMPLED, "frame_rate") or (name in _DECODED and value is not None):
+    if name in _PRESET and value is None:
+        return None
+    if name in (*_SAMPLED, *_DECODED, "frame_rate"):
         return as_number(name, value)
     if name == "seed" and value is not None:
         return as_whole(name, value)
