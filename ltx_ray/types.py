@@ -22,6 +22,8 @@ class Stage(StrEnum):
     ASSEMBLE = "assemble"
     FINISH = "finish"
 
+    __hash__ = str.__hash__  # as it equals its value; and Enum's own is slow in keys
+
 
 class Status(StrEnum):
     """How a shot can end; every manifest row has exactly one current row with one of these."""
