@@ -40,7 +40,7 @@ def page(plans: Sequence[tuple[Plan, Bars]], manifest: str) -> str:
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Plan of {escape(manifest)}</title>",
         f"<style>{_STYLE}</style><h1>Plan of {escape(manifest)}</h1>",
-        _table([], figures(chosen)),
+        _table([], figures(chosen)).replace("<td class=n>", "<td>"),
     ]
     if len(plans) > 1:
         parts += ["<h2>More or fewer GPUs</h2>", _table(*sweep_rows([plan for plan, _ in plans]))]
@@ -105,7 +105,7 @@ def _busy(bars: Bars, makespan: float) -> str:
             f'<polygon points="{" ".join(path)}" fill="{_COLOURS[stage][1]}"><title>{stage}</title></polygon>'
         )
         below = upper
-    label = f'<text x="4" y="12">{top:,.0f} actors</text><text x="4" y="{height}">0</text>'
+    label = f'<text x="4" y="12">{top:,.3g} actors</text><text x="4" y="{height}">0</text>'
     return _svg(height + 20, [*shapes, label, _axis(height, makespan)]) + _legend()
 
 
@@ -168,7 +168,7 @@ def _curve(plans: Sequence[Plan]) -> str:
         f'<text x="{a + 6:.1f}" y="{b - 6:.1f}">{gpus} GPUs</text>'
         for a, b, gpus in points
     ]
-    label = f'<text x="4" y="12">{most:,.0f} GPU-hours</text><text x="4" y="{height}">0</text>'
+    label = f'<text x="4" y="12">{most:,.3g} GPU-hours</text><text x="4" y="{height}">0</text>'
     path = f'<polyline points="{line}" fill="none" stroke="#1f5fa8"/>'
     return _svg(height + 20, [path, *dots, label, _axis(height, longest * 1.05)])
 
@@ -179,7 +179,7 @@ def _scale(most: float) -> Any:
 
 def _axis(y: int, most: float) -> str:
     x = _scale(most)
-    ticks = [most * i / 6 for i in range(7)]
+    ticks = [*(most * i / 6 for i in range(6)), most]
     lines = [f'<line x1="{x(t):.1f}" x2="{x(t):.1f}" y1="0" y2="{y}" stroke="#0002"/>' for t in ticks]
     words = [
         f'<text x="{x(t):.1f}" y="{y + 14}" text-anchor="{"end" if t == most else "start"}">{hours(t)}</text>'
