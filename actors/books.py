@@ -35,7 +35,7 @@ class Books:
 
     async def begin(self, history: History) -> None:
         """Delete what an interrupted call left half-written."""
-        await self._publisher.sweep(self._shard, history, keep_ended=self._limits.keep_work)
+        await self._publisher.sweep(history, keep_ended=self._limits.keep_work)
 
     def end(self, result: ShotResult, log: ShotLog) -> None:
         """A row has its result; the next commit carries it."""

@@ -19,10 +19,9 @@ from ltx_ray.ledger.ledger import Ledger
 from ltx_ray.ledger.sweep import sweep_unfinished
 from ltx_ray.manifest.index import index_manifest, long_rows, shots
 from ltx_ray.run import RunSpec
+from ltx_ray.shard import WHOLE, Shard, command_file
 from ltx_ray.storage import Store
 from ltx_ray.types import Stage
-
-COMMAND_FILE = "command.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +32,10 @@ class RenderJob:
     run: RunSpec
     sizing: Sizing
     placement: Placement  # at the start; what an actor takes stays so
-    owner: str  # names the command: only one may write to OUT at a time
+    owner: str  # names the command: only one may write to a shard of OUT at a time
     command: bytes  # what was asked, for commands that go on with the run
     limit: int | None = None  # at most so many rows
+    shard: Shard = WHOLE  # of the manifest
 
 
 class Host:
@@ -71,38 +71,38 @@ class Host:
 
     def _build(self) -> Coordinator | None:
         """The coordinator, as the only driver; None where this was stopped before it could be."""
-        job = self._job
-        index = index_manifest(job.manifest, job.run.config)
+        job, shard = self._job, self._job.shard.name
+        index = index_manifest(job.manifest, job.run.config, job.shard)
         first = long_rows(index, job.placement.sizes[Stage.DENOISE])
         rows = shots(job.manifest, job.run.config, index, first)
-        total = index.num_rows if job.limit is None else min(job.limit, index.num_rows)
+        total = index.num_own if job.limit is None else min(job.limit, index.num_own)
         store = Store(job.run.out)
-        if not wait_for_lease(store, job.owner, stopped=lambda: self._stopped):
+        if not wait_for_lease(store, job.owner, shard, stopped=lambda: self._stopped):
             return None
-        before = read_lease(store)
-        ledger, history = Ledger.open(store)
-        lease = Lease(store, job.owner, ledger.epoch)
+        before = read_lease(store, shard)
+        ledger, history = Ledger.open(store, shard)
+        lease = Lease(store, job.owner, ledger.epoch, shard)
         goes_on = before is not None and before.owner == job.owner  # in place of a coordinator that was lost
         if not goes_on:
-            forget(store)
+            forget(store, shard)
         lease.renew()
-        sweep_unfinished(store)
-        store.write(COMMAND_FILE, job.command)
+        sweep_unfinished(store, shard)
+        store.write(command_file(shard), job.command)
         nodes, keeper = Nodes(), Keeper(store, lease)
         pools = self._site.pools(job.run, job.placement, nodes)
-        self._exporter = Exporter(job.run, store, keeper, job.placement.gpus, epoch=ledger.epoch)
+        self._exporter = Exporter(job.run, store, keeper, job.placement.gpus, epoch=ledger.epoch, shard=shard)
         return Coordinator(
             job.run,
             islice(rows, job.limit),
             pools,
             ledger,
             history,
-            Publisher(job.run.out),
+            Publisher(job.run.out, shard),
             keeper,
             nodes,
             self._exporter.seen_through(self._site.look),
             Sizer(pools, job.sizing, job.placement),
-            standing(store),
+            standing(store, shard),
             job.placement,
             self._exporter.observer,
             gpu_hours=before.progress["gpu_hours"] if goes_on and before and before.progress else 0.0,
@@ -110,4 +110,5 @@ class Host:
             cost=index.cost,
             total_cost=index.total_cost,
             max_active=job.run.config.pools.max_active_shots,
+            shard=shard,
         )

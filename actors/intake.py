@@ -11,6 +11,7 @@ from ltx_ray.ledger.history import History
 from ltx_ray.manifest.row import RowError
 from ltx_ray.planning.plan import plan_shot
 from ltx_ray.run import RunSpec
+from ltx_ray.shard import video_folder
 from ltx_ray.types import Shot, ShotResult, Status
 
 _SHOTS_PER_FOLDER = 1000  # of OUT/videos, so that no folder becomes too large to list
@@ -66,7 +67,7 @@ class Intake:
             sequence=sequence,
             generation=known.generation + 1 if known else 1,
             epoch=self._epoch,
-            folder=f"{sequence // _SHOTS_PER_FOLDER:05d}",
+            folder=video_folder(self._shard, sequence // _SHOTS_PER_FOLDER),
             work=f"work/{self._shard}/{shot.id}",
             cost=self._cost(shot.row),
         )

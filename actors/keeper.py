@@ -16,7 +16,7 @@ class Keeper:
     """Renews the lease, with the run's progress, from a thread: a slow store stops nobody."""
 
     def __init__(self, store: Store, lease: Lease) -> None:
-        self._store, self._lease = store, lease
+        self._store, self._lease, self._shard = store, lease, lease.shard
         self.renewed = time.time()  # when the lease was, last
 
     async def keep(
@@ -33,9 +33,9 @@ class Keeper:
             try:
                 await asyncio.to_thread(self._lease.renew, asdict(progress()))
                 renewed, self.renewed = clock(), time.time()
-                for name, request in await asyncio.to_thread(asked, self._store):
+                for name, request in await asyncio.to_thread(asked, self._store, self._shard):
                     await obey(request)
-                    await asyncio.to_thread(remember, self._store, request)
+                    await asyncio.to_thread(remember, self._store, request, self._shard)
                     await asyncio.to_thread(self._store.delete, name)
             except LeaseLostError:
                 raise
@@ -52,5 +52,5 @@ class Keeper:
         """Let the next driver begin at once. What is still asked of a run that is not ``complete`` stays:
         whoever asked is not told that it was done."""
         if complete:
-            await asyncio.to_thread(forget, self._store)
+            await asyncio.to_thread(forget, self._store, self._shard)
         await asyncio.to_thread(lambda: self._lease.renew(asdict(progress), ended=True))

@@ -1,13 +1,19 @@
 """How far a run is, as plain numbers: for the terminal, for JSON, and for metrics."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 from actors.pool import PoolState
 from ltx_ray.errors import BudgetSpentError
 from ltx_ray.types import Receipt, ShotResult, Stage, Status
 
 _FAILURES_TOLD = 20
+# Of a ``Progress``: what is that of several shards when it is added up.
+_ADDED = (
+    *("total", "done", "failed", "rejected", "cancelled", "skipped", "running", "retries", "frames"),
+    *("decoded_bytes", "gpu_hours"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +58,34 @@ class Progress:
         return self.done + self.failed + self.rejected + self.cancelled
 
     @classmethod
+    def of_shards(cls, parts: "Sequence[Progress]") -> "Progress":
+        """Of several shards together, which go on at the same time or have ended. ETA: when the last is."""
+        if len(parts) == 1:
+            return parts[0]
+        etas = [part.eta for part in parts if part.ended < part.total]
+        names = dict.fromkeys(name for part in parts for name in part.stages)
+        values = {name: sum(getattr(part, name) for part in parts) for name in _ADDED}
+        return cls(
+            **values,
+            elapsed=max((part.elapsed for part in parts), default=0.0),
+            eta=None if None in etas else max((eta for eta in etas if eta is not None), default=0.0),
+            paused=bool(parts) and all(part.paused for part in parts),
+            stages={
+                name: StageProgress(
+                    **{
+                        each.name: sum(
+                            getattr(part.stages[name], each.name) for part in parts if name in part.stages
+                        )
+                        for each in fields(StageProgress)
+                    }
+                )
+                for name in names
+            },
+            message=next((part.message for part in parts if part.message), ""),
+            quarantined=tuple(dict.fromkeys(node for part in parts for node in part.quarantined)),
+        )
+
+    @classmethod
     def none(cls) -> "Progress":
         """Of a run that has not begun."""
         return cls(
@@ -79,6 +113,21 @@ class Summary:
     failures: tuple[tuple[str, str], ...]  # (id, error) of the first few
     cpu_seconds: dict[str, float]  # by stage, of this call
     by_ctrl_c: bool = False  # what interrupted it
+
+    @classmethod
+    def of_shards(cls, parts: "Sequence[Summary]") -> "Summary":
+        """Of several shards that were rendered one after the other."""
+        seconds: Counter[str] = Counter()
+        for part in parts:
+            seconds.update(part.cpu_seconds)
+        progress = Progress.of_shards([part.progress for part in parts])
+        return cls(
+            progress=replace(progress, elapsed=sum(part.progress.elapsed for part in parts)),
+            interrupted=any(part.interrupted for part in parts),
+            failures=tuple(failure for part in parts for failure in part.failures)[:_FAILURES_TOLD],
+            cpu_seconds=dict(seconds),
+            by_ctrl_c=any(part.by_ctrl_c for part in parts),
+        )
 
 
 class Tally:

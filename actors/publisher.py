@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ltx_ray.ledger.history import History, hash64
 from ltx_ray.ledger.sweep import sweep_videos, sweep_work
 from ltx_ray.manifest import output
+from ltx_ray.shard import WHOLE
 from ltx_ray.storage import Store
 from ltx_ray.types import ShotResult, Status
 
@@ -22,10 +23,13 @@ Results = Callable[[], Iterator[ShotResult]]
 
 
 class Publisher:
-    """Collects ended shots into parts. ``inline`` writes in the caller's thread (for virtual time)."""
+    """Collects a shard's ended shots into parts of its own: other shards may be at it beside this one.
 
-    def __init__(self, out: str, *, inline: bool = False) -> None:
-        self._out = out
+    ``inline`` writes in the caller's thread (for virtual time).
+    """
+
+    def __init__(self, out: str, shard: str = WHOLE.name, *, inline: bool = False) -> None:
+        self._out, self._shard = out, shard
         self._store = Store(out)
         self._inline = inline
         self._fresh: list[ShotResult] = []
@@ -41,9 +45,9 @@ class Publisher:
             await self._do(self._write_part)
             self._written_at = now
 
-    async def sweep(self, shard: str, history: History, *, keep_ended: bool) -> None:
+    async def sweep(self, history: History, *, keep_ended: bool) -> None:
         """Delete what an interrupted call left half-written among the work of shots."""
-        await self._do(lambda: sweep_work(self._store, shard, history, keep_ended=keep_ended))
+        await self._do(lambda: sweep_work(self._store, self._shard, history, keep_ended=keep_ended))
 
     async def finish(
         self,
@@ -78,14 +82,14 @@ class Publisher:
 
     def _write_part(self) -> None:
         if self._number is None:
-            self._number = output.next_part(self._out)
+            self._number = output.next_part(self._out, self._shard)
         fresh, self._fresh = self._fresh, []
-        output.write_part(self._out, self._number, fresh)
+        output.write_part(self._out, self._number, fresh, self._shard)
         self._number += 1
 
     def _describe(self, results: Results) -> None:
         last = _last(results)
-        output.compact(self._out, _chosen(results, last), _ROWS_PER_FILE)
+        output.compact(self._out, _chosen(results, last), _ROWS_PER_FILE, self._shard)
         output.write_dataset_card(self._out)
         for folder, found in _by_folder(lambda: _chosen(results, last)):
             output.write_video_folder(self._out, folder, found)

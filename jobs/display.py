@@ -1,6 +1,7 @@
 """What a person sees of a run: a live table on a terminal, a line every half minute elsewhere."""
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -10,13 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.progress import Progress, StageProgress, Summary
+from cluster.facts import Job
 from jobs.job_state import Seen, advice
-from jobs.status import Report
+from jobs.status import Report, ShardReport
 from ltx_ray.visible import visible
 
 _LINE_SECONDS = 30.0
 _ERROR_CHARACTERS = 200
 _LOG_LINES = 5  # of what a failed job printed
+_STYLES = {"running": "green", "paused": "yellow", "ended": "", "gone": "red", "silent": "red"}  # of drivers
+_JOB_STYLES = {"FAILED": "red", "STOPPED": "yellow", "RUNNING": "green"}
 
 
 class Display:
@@ -134,11 +138,13 @@ def status_table(report: Report) -> Table:
     table.add_column()
     driver = report.driver
     if driver is not None:
-        style = {"running": "green", "paused": "yellow", "ended": ""}.get(driver.state, "red")
         heard = f"heard of {clock(driver.seconds_ago)} ago"
         table.add_row(
             "driver",
-            Text(f"{driver.state} (process {driver.pid} on {visible(driver.host)}, {heard})", style=style),
+            Text(
+                f"{driver.state} (process {driver.pid} on {visible(driver.host)}, {heard})",
+                style=_STYLES[driver.state],
+            ),
         )
     if report.total is not None:
         table.add_row("shots", str(report.total))
@@ -155,6 +161,34 @@ def status_table(report: Report) -> Table:
         table.add_row(Text(f"failed: {visible(kind)}", style="red"), str(count))
     for shot_id, error in report.failures:
         table.add_row(Text(visible(shot_id), style="red"), Text(shortened(error)))
+    for shard in report.shards:
+        table.add_row(f"shard {shard.shard}", _shard_text(shard))
+    return table
+
+
+def _shard_text(shard: ShardReport) -> Text:
+    if shard.driver is None:
+        return Text("nobody has begun it", style="yellow")
+    driver, ended = shard.driver, sum(shard.ended.values())
+    total = "?" if shard.total is None else shard.total
+    bad = ", ".join(f"{count} {name}" for name, count in shard.ended.items() if name != "done" and count)
+    where = "" if driver.state == "ended" else f", process {driver.pid} on {visible(driver.host)}"
+    return Text(
+        f"{driver.state}: {ended}/{total} shots{f' ({bad})' if bad else ''}{where}",
+        style=_STYLES[driver.state],
+    )
+
+
+def jobs_table(jobs: Mapping[str, Job]) -> Table:
+    """What the job server tells of the last jobs of a run's shards."""
+    table = Table(box=None, show_header=False)
+    table.add_column(style="dim")
+    table.add_column()
+    for shard, job in jobs.items():
+        style = _JOB_STYLES.get(job.state, "")
+        table.add_row(f"job of shard {shard}", Text(f"{visible(job.id)}: {job.state}", style=style))
+    if not jobs:
+        table.add_row("jobs", Text("none was submitted there for this OUT", style="yellow"))
     return table
 
 
@@ -167,8 +201,7 @@ def job_table(seen: Seen) -> Table:
     if job is None:
         table.add_row("job", Text(visible(seen.problem or "none"), style="yellow"))
         return table
-    style = {"FAILED": "red", "STOPPED": "yellow", "RUNNING": "green"}.get(job.state, "")
-    table.add_row("job", Text(f"{visible(job.id)}: {job.state}", style=style))
+    table.add_row("job", Text(f"{visible(job.id)}: {job.state}", style=_JOB_STYLES.get(job.state, "")))
     lines = job.message.strip().splitlines()
     if job.state == "FAILED":  # what failed stands first, and what it said last at the end
         lines = lines[:1] + lines[1:][-_LOG_LINES:]

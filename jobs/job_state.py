@@ -40,7 +40,7 @@ def is_complete(report: Report) -> bool:
     if report.driver is None or report.driver.state != "ended" or progress is None:
         return False
     ended = sum(progress[name] for name in ("done", "failed", "rejected", "cancelled"))
-    return bool(progress["total"]) and ended >= progress["total"]
+    return bool(ended >= progress["total"])
 
 
 def exit_code(report: Report | None, job: Job | None, epoch: int) -> Exit:

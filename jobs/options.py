@@ -52,6 +52,12 @@ Gpus = Annotated[
     float | None, typer.Option("--gpus", help="GPUs to use at most; a cluster that can adds them.")
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Render at most so many rows.")]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="I/N", help="Part I of N of the manifest, a run of its own in the same OUTPUT."
+    ),
+]
 MaxFailures = Annotated[
     int | None, typer.Option("--max-failures", min=1, help="Stop when so many shots have failed.")
 ]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
-from actors.host import COMMAND_FILE, Host, RenderJob
+from actors.host import Host, RenderJob
 from actors.local_pool import LocalSite
 from actors.progress import Progress, Summary
 from cluster.capacity import Capacity, Space
@@ -18,6 +18,7 @@ from ltx_ray.config import RenderConfig
 from ltx_ray.errors import ConfigError, WorkerLostError
 from ltx_ray.manifest.read import folder_of, read_rows
 from ltx_ray.run import RunSpec, claim
+from ltx_ray.shard import WHOLE, Shard, command_file
 from ltx_ray.storage import Store
 
 IN_PROCESS = "in-process"
@@ -35,6 +36,7 @@ class RenderRequest:
     config: RenderConfig
     address: str
     limit: int | None = None
+    shard: Shard = WHOLE
 
 
 class Watcher(Protocol):
@@ -59,21 +61,22 @@ class Running(Protocol):
 
 def _told(request: RenderRequest) -> bytes:
     """What was asked, for commands that go on with a run without being told how."""
-    data = {**asdict(request), "config": request.config.model_dump(mode="json")}
+    data = {**asdict(request), "config": request.config.model_dump(mode="json"), "shard": str(request.shard)}
     return (json.dumps(data, indent=2) + "\n").encode()
 
 
-def remembered(out: str) -> RenderRequest:
-    """The render command that ``out`` was last written by, for all of its rows. Raises ConfigError where
-    there was none."""
+def remembered(out: str, shard: Shard) -> RenderRequest:
+    """The render command that ``shard`` of ``out`` was last written by, for all of its rows. Raises
+    ConfigError where there was none."""
+    name = command_file(shard.name)
     try:
-        data = json.loads(Store(out).read(COMMAND_FILE))
+        data = json.loads(Store(out).read(name))
     except FileNotFoundError as error:
         raise ConfigError(
-            f"OUT must be the --output of a run, got {out}: there is no {COMMAND_FILE} in it"
+            f"OUT must be the --output of a run, got {out}: there is no {name} in it"
         ) from error
     config = RenderConfig.model_validate(data["config"])
-    return RenderRequest(**{**data, "out": out, "config": config, "limit": None})
+    return RenderRequest(**{**data, "out": out, "config": config, "limit": None, "shard": shard})
 
 
 def render(request: RenderRequest, watcher: Watcher) -> Summary:
@@ -103,7 +106,7 @@ def _job(request: RenderRequest, capacity: Capacity) -> RenderJob:
     sizing = _sizing(request.config, device_of(request.config, capacity.gpus))
     next(iter(read_rows(request.manifest)))  # one that cannot be read is told before anything is written
     spec = RunSpec.decide(request.config, request.out, sizing.device, folder_of(request.manifest))
-    claim(Store(request.out), spec)
+    claim(Store(request.out), spec, request.shard)
     return RenderJob(
         manifest=request.manifest,
         run=spec,
@@ -112,6 +115,7 @@ def _job(request: RenderRequest, capacity: Capacity) -> RenderJob:
         owner=uuid.uuid4().hex,
         command=_told(request),
         limit=request.limit,
+        shard=request.shard,
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ from jobs.options import (
     Model,
     Output,
     Settings,
+    Shard,
     absolute,
     configured,
     leave,
@@ -43,6 +45,7 @@ def render(
     decoders: Decoders = None,
     gpus: Gpus = None,
     limit: Limit = None,
+    shard: Shard = None,
     max_failures: MaxFailures = None,
     input_roots: InputRoots = None,
     settings: Settings = None,
@@ -50,6 +53,8 @@ def render(
 ) -> None:
     """Render every row of MANIFEST; give the same command again to go on after anything."""
     from jobs.render import RenderRequest
+    from ltx_ray.shard import WHOLE
+    from ltx_ray.shard import Shard as Part
 
     request = RenderRequest(
         manifest=absolute(manifest),
@@ -58,23 +63,31 @@ def render(
         # In a Ray job, and where the user has named a cluster, that cluster is meant.
         address=address or ("auto" if os.environ.get("RAY_ADDRESS") else "local"),
         limit=limit,
+        shard=Part.parse(shard) if shard else WHOLE,
     )
-    run_and_tell(request, as_json)
+    run_and_tell([request], as_json)
 
 
-def run_and_tell(request: "RenderRequest", as_json: bool) -> None:
-    """Render, show how it goes and how it ended, and leave with the exit code that says so."""
+def run_and_tell(requests: "Sequence[RenderRequest]", as_json: bool) -> None:
+    """Render shards of one OUT, one after the other, show how it goes and how it ended, and leave with the
+    exit code that says so."""
     from rich.console import Console
 
+    from actors.progress import Summary
     from jobs.display import Display, summary_table
     from jobs.render import render as run
 
-    with Display(Console(stderr=True)) as display:
-        summary = run(request, display)
+    summaries = []
+    for request in requests:
+        with Display(Console(stderr=True)) as display:
+            summaries.append(run(request, display))
+        if summaries[-1].interrupted:
+            break
+    summary, out = Summary.of_shards(summaries), requests[0].out
     if as_json:
-        typer.echo(json.dumps({"output": request.out, **asdict(summary)}, indent=2))
+        typer.echo(json.dumps({"output": out, **asdict(summary)}, indent=2))
     else:
-        Console().print(summary_table(summary, request.out))
+        Console().print(summary_table(summary, out))
     progress = summary.progress
     if summary.interrupted:
         leave(Exit.CTRL_C if summary.by_ctrl_c else Exit.INTERRUPTED)

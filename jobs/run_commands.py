@@ -48,6 +48,7 @@ def retry(
     """Render shots again that have ended; chunks that they have are used."""
     from jobs.render import remembered
     from jobs.render_command import run_and_tell
+    from jobs.retry import concerned
     from jobs.retry import retry as want
     from ltx_ray.types import ShotResult, Status
 
@@ -66,7 +67,7 @@ def retry(
         typer.echo(f"not ended, unknown, or of another kind of error: {', '.join(unknown)}", err=True)
     typer.echo(f"{len(found)} shots are to be rendered again", err=True)
     if found and not only_mark:
-        run_and_tell(remembered(out), as_json)
+        run_and_tell([remembered(out, shard) for shard in concerned(out, found)], as_json)
 
 
 def verify(
@@ -79,6 +80,7 @@ def verify(
     """Hold every row of the run in OUTPUT against its file: hash, frames, length, size."""
     from jobs.render import remembered
     from jobs.render_command import run_and_tell
+    from jobs.retry import concerned
     from jobs.verify import repair as mend
     from jobs.verify import verify as look
 
@@ -96,12 +98,15 @@ def verify(
     if not repair:
         raise typer.Exit(Exit.SOME_FAILED)
     if mend(out, found):
-        run_and_tell(remembered(out), as_json)
+        bad = [finding.id for finding in found.findings if finding.id is not None]
+        run_and_tell([remembered(out, shard) for shard in concerned(out, bad)], as_json)
 
 
 def _ask(output: str, verb: str, shots: tuple[str, ...] | None = None) -> None:
     from jobs.control import request
     from ltx_ray.ledger.control import Request
 
-    request(absolute(output), Request(verb=verb, shots=shots))  # type: ignore[arg-type]
+    idle = request(absolute(output), Request(verb=verb, shots=shots))  # type: ignore[arg-type]
     typer.echo({"pause": "paused", "resume": "going on", "cancel": "cancelled"}[verb], err=True)
+    if idle:
+        typer.echo(f"not said to shards that nobody writes to: {', '.join(map(str, idle))}", err=True)

@@ -5,6 +5,7 @@ finds it.
 """
 
 import hashlib
+import json
 import os
 import re
 import shlex
@@ -14,7 +15,8 @@ from pathlib import Path
 
 from cluster.facts import Job
 from cluster.submission import JobServer, Order, is_here
-from jobs.job_watch import prefix_of
+from jobs.job_watch import jobs_of, prefix_of
+from jobs.status import is_begun
 from jobs.upload_manifest import upload_manifest
 from jobs.uploads import INPUTS, Uploads
 from ltx_ray.config import RenderConfig
@@ -22,6 +24,8 @@ from ltx_ray.errors import ConfigError, RunBusyError, UserError
 from ltx_ray.ledger.lease import LeaseRecord, is_gone, read_lease, wait_for_lease
 from ltx_ray.manifest.read import read_rows
 from ltx_ray.redact import redacted
+from ltx_ray.run import RUN_FILE, check_division
+from ltx_ray.shard import WHOLE, Shard, named
 from ltx_ray.storage import Store
 from ltx_ray.version import __version__
 
@@ -39,6 +43,7 @@ class SubmitRequest:
     config: RenderConfig
     address: str  # URL of the job server
     limit: int | None = None
+    shard: Shard = WHOLE  # what the job renders of the manifest
     installed: bool = False  # ltx_ray is on every node; it is not brought along
     shared: bool = False  # a local OUT is the same folder on every node
     upload: bool = True  # the manifest and what it names; False: every node sees them as they are named
@@ -54,6 +59,7 @@ class Submitted:
     address: str
     manifest: str  # that the job reads
     epoch: int  # the last of OUT before it
+    shard: str  # "3/8"; "1/1": the whole of the manifest
 
 
 def submit(request: SubmitRequest, tell: Tell) -> Submitted:
@@ -65,13 +71,15 @@ def submit(request: SubmitRequest, tell: Tell) -> Submitted:
     _check(request)
     variables = _variables(request.variables)
     server = JobServer(request.address)
-    earlier = server.jobs(prefix_of(request.out))
+    earlier = jobs_of(request.out, server, request.shard)
     _check_free(request, earlier)
     store = Store(request.out)
-    lease = _last_lease(store, tell)
+    if is_begun(request.out):
+        check_division(store, json.loads(store.read(RUN_FILE)), request.shard)
+    lease = _last_lease(store, request.shard, tell)
     manifest, config = _placed(request, store, tell)
     order = Order(
-        id=f"{prefix_of(request.out)}{_attempt(earlier)}",
+        id=f"{prefix_of(request.out, request.shard)}{_attempt(earlier)}",
         command=shlex.join(_command(request, manifest, config)),
         metadata={"output": request.out, "manifest": redacted(request.manifest), "version": __version__},
         variables=variables,
@@ -84,16 +92,18 @@ def submit(request: SubmitRequest, tell: Tell) -> Submitted:
         address=request.address,
         manifest=manifest,
         epoch=lease.epoch if lease else 0,
+        shard=str(request.shard),
     )
 
 
-def _last_lease(store: Store, tell: Tell) -> LeaseRecord | None:
-    """That of the last driver of OUT, once it is known that it does not live. Raises RunBusyError."""
-    lease = read_lease(store)
+def _last_lease(store: Store, shard: Shard, tell: Tell) -> LeaseRecord | None:
+    """That of the last driver of the shard, once it is known that it does not live. Raises RunBusyError."""
+    lease = read_lease(store, shard.name)
     if lease is not None and not is_gone(lease):
-        tell(f"a driver wrote to {store.url} last on {lease.host}: looking for a while whether it lives")
-        wait_for_lease(store, owner="")
-    return read_lease(store)
+        where = named(shard.name, store.url)
+        tell(f"a driver wrote to {where} last on {lease.host}: looking for a while whether it lives")
+        wait_for_lease(store, "", shard.name)
+    return read_lease(store, shard.name)
 
 
 def _check(request: SubmitRequest) -> None:
@@ -119,16 +129,24 @@ def _check_free(request: SubmitRequest, earlier: Sequence[Job]) -> None:
     for job in earlier:
         if not job.is_over:
             raise RunBusyError(
-                f"{request.out} must have one job at a time, but {job.id} is {job.state}: look at it with "
-                f"`ltx-ray status {shlex.quote(request.out)} --address {request.address} --follow`, or end "
-                f"it first with {how_to_stop(request.out, job.id, request.address)}"
+                f"{named(request.shard.name, request.out)} must have one job at a time, but {job.id} is "
+                f"{job.state}: look at it with `{how_to_look(request.out, request.address, request.shard)} "
+                f"--follow`, or end it first with "
+                f"{how_to_stop(request.out, job.id, request.address, request.shard)}"
             )
 
 
-def how_to_stop(out: str, job_id: str, address: str) -> str:
+def how_to_look(out: str, address: str, shard: Shard) -> str:
+    """The command that does."""
+    part = "" if shard == WHOLE else f" --shard {shard}"
+    return f"ltx-ray status {shlex.quote(out)} --address {address}{part}"
+
+
+def how_to_stop(out: str, job_id: str, address: str, shard: Shard) -> str:
     """The commands that do, for a sentence."""
+    shots = "its shots" if shard == WHOLE else "those of all shards"
     return (
-        f"`ltx-ray cancel {shlex.quote(out)}` (its shots end as cancelled) or `ray job stop {job_id} "
+        f"`ltx-ray cancel {shlex.quote(out)}` ({shots} end as cancelled) or `ray job stop {job_id} "
         f"--address {address}` (the same submit goes on later)"
     )
 
@@ -208,6 +226,7 @@ def _whole(name: str) -> str:
 def _command(request: SubmitRequest, manifest: str, config: str | None) -> list[str]:
     words = [*_RENDER, manifest, "--output", request.out, "--address", "auto"]
     words += ["--config", config] if config else []
+    words += [] if request.shard == WHOLE else ["--shard", str(request.shard)]
     return words + (["--limit", str(request.limit)] if request.limit else [])
 
 

@@ -1,7 +1,6 @@
 """The command ``ltx-ray submit``. Heavy imports come after the arguments are parsed."""
 
 import json
-import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +20,7 @@ from jobs.options import (
     Model,
     Output,
     Settings,
+    Shard,
     absolute,
     configured,
     leave,
@@ -49,6 +49,7 @@ def submit(
     decoders: Decoders = None,
     gpus: Gpus = None,
     limit: Limit = None,
+    shard: Shard = None,
     max_failures: MaxFailures = None,
     input_roots: InputRoots = None,
     settings: Settings = None,
@@ -75,8 +76,10 @@ def submit(
         raise UserError("--follow waits for the end of the job: give it without --no-wait")
     given = configured(config, settings, input_roots, model, denoisers, decoders, gpus, max_failures)
     from cluster.submission import checked_address
-    from jobs.submit import SubmitRequest
+    from jobs.submit import SubmitRequest, how_to_look
     from jobs.submit import submit as run
+    from ltx_ray.shard import WHOLE
+    from ltx_ray.shard import Shard as Part
 
     request = SubmitRequest(
         manifest=absolute(manifest),
@@ -84,6 +87,7 @@ def submit(
         config=given,
         address=checked_address(address),
         limit=limit,
+        shard=Part.parse(shard) if shard else WHOLE,
         installed=installed,
         shared=shared,
         upload=upload,
@@ -94,7 +98,7 @@ def submit(
     except KeyboardInterrupt:
         _narrate("interrupted, nothing was submitted: the same command goes on with what is left to upload")
         leave(Exit.CTRL_C)
-    look = f"ltx-ray status {shlex.quote(submitted.output)} --address {submitted.address}"
+    look = how_to_look(submitted.output, submitted.address, request.shard)
     _narrate(f"submitted: job {submitted.id} renders to {submitted.output}; to look at it: {look}")
     if wait or follow:
         _wait(submitted, follow, as_json)
@@ -111,12 +115,14 @@ def _wait(submitted: "Submitted", follow: bool, as_json: bool) -> None:
     from jobs.job_watch import watch
     from jobs.status_command import Narrator, tell_end
     from jobs.submit import how_to_stop
+    from ltx_ray.shard import Shard as Part
 
+    shard = Part.parse(submitted.shard)
     narrator = Narrator(_narrate if follow else None)
     try:
-        seen = watch(submitted.output, submitted.id, JobServer(submitted.address), narrator.show)
+        seen = watch(submitted.output, submitted.id, JobServer(submitted.address), narrator.show, shard)
     except KeyboardInterrupt:
-        stop = how_to_stop(submitted.output, submitted.id, submitted.address)
+        stop = how_to_stop(submitted.output, submitted.id, submitted.address, shard)
         _narrate(f"the job goes on without this command; to stop it: {stop}")
         leave(Exit.CTRL_C)
     tell_end(seen, as_json)

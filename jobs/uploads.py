@@ -112,13 +112,8 @@ class Uploads:
 
     def _sweep(self) -> None:
         """Delete what uploads that were killed left half-written."""
-        for name in self._store.unfinished(INPUTS):
-            part = self._store.local(name)
-            try:
-                if time.time() - part.stat().st_mtime > _ABANDONED_SECONDS:
-                    part.unlink()
-            except FileNotFoundError:  # it was finished just now
-                continue
+        for name in self._store.unfinished(INPUTS, silent=_ABANDONED_SECONDS):
+            self._store.delete(name)
 
 
 def _state(path: Path) -> tuple[int, int]:

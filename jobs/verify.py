@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from jobs.retry import retry_record
-from jobs.status import current_results, opened
-from jobs.writing import sole_writer
+from jobs.retry import concerned, retry_record
+from jobs.status import current_results, has_driver, opened, shards_of
+from jobs.writing import sole_writers
 from ltx_ray.errors import MediaError
 from ltx_ray.ledger.history import History
-from ltx_ray.ledger.lease import is_gone, read_lease
 from ltx_ray.ledger.ledger import read_records
 from ltx_ray.ledger.sweep import strays
 from ltx_ray.media.probe import probe_video, sha256_file
+from ltx_ray.shard import WHOLE, Shard, owner_of
 from ltx_ray.storage import Store
 from ltx_ray.types import ShotResult, Status
 
@@ -47,8 +47,8 @@ def verify(out: str) -> Verified:
     done = [result for result in results if result.status is Status.DONE]
     with ThreadPoolExecutor(_READERS) as pool:
         found = [finding for finding in pool.map(lambda result: _checked(store, result), done) if finding]
-    lease = read_lease(store)
-    extra = _extra(store) if lease is None or is_gone(lease) else []  # a driver's are being made
+    idle = [shard for shard in shards_of(store) if not has_driver(store, shard)]  # a driver's are being made
+    extra = [name for shard in idle for name in _extra(store, shard)]
     found += [Finding(file=name, id=None, problem="extra", text="no row names it") for name in extra]
     return Verified(videos=len(done), findings=tuple(found))
 
@@ -57,17 +57,27 @@ def repair(out: str, found: Verified) -> int:
     """Delete what is nobody's, and want anew, from the first chunk on, what is not right; how many shots.
 
     What is nobody's is looked for once more: a driver may have written since. Raises RunBusyError where one
-    lives.
+    of a shard that it concerns lives.
     """
     if not found.findings:
         return 0
     bad = {finding.id for finding in found.findings if finding.id is not None}
-    with sole_writer(out) as writing:
-        results = [result for result in current_results(writing.store) if result.id in bad]
-        writing.commit([retry_record(result, resumes=False) for result in results])
-        for name in _extra(writing.store):
-            writing.delete(name)
-    return len(results)
+    count = 0
+    with sole_writers(out, _to_repair(out, found)) as writers:
+        for writing in writers:
+            results = [result for result in current_results(writing.store, writing.shard) if result.id in bad]
+            writing.commit([retry_record(result, resumes=False) for result in results])
+            for name in _extra(writing.store, writing.shard):
+                writing.delete(name)
+            count += len(results)
+    return count
+
+
+def _to_repair(out: str, found: Verified) -> list[Shard]:
+    of_shots = concerned(out, [finding.id for finding in found.findings if finding.id is not None])
+    owners = {owner_of(Path(finding.file).parent.name) for finding in found.findings if finding.id is None}
+    shards = shards_of(opened(out))
+    return [shard for shard in shards if shard in of_shots or shard.name in owners]
 
 
 def _checked(store: Store, result: ShotResult) -> Finding | None:
@@ -101,19 +111,19 @@ def _content(result: ShotResult, path: Path) -> Finding | None:
     return None
 
 
-def _extra(store: Store) -> list[str]:
-    """Videos that no shot has: of each the last that was done counts, and what is done of unfinished ones."""
+def _extra(store: Store, shard: Shard) -> list[str]:
+    """Videos in a shard's folders that no shot has: of each the last that was done counts, and what is done
+    of unfinished ones."""
     history, last = History(), dict[str, str]()
-    for record in read_records(store):
+    for record in read_records(store, shard.name):
         history.add(record)
         if isinstance(record, ShotResult) and record.status is Status.DONE and record.file_name:
             last[record.id] = record.file_name
     known: dict[str, set[str]] = {}
     for name in (*history.files(), *last.values()):
         known.setdefault(Path(name).parent.name, set()).add(name)
-    return [
-        name for folder in store.folders("videos") for name in strays(store, folder, known.get(folder, ()))
-    ]
+    folders = [each for each in store.folders("videos") if shard == WHOLE or owner_of(each) == shard.name]
+    return [name for folder in folders for name in strays(store, folder, known.get(folder, ()))]
 
 
 def _finding(result: ShotResult, problem: str, text: str) -> Finding:

@@ -3,8 +3,8 @@
 import asyncio
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from jobs.status import opened
@@ -13,6 +13,7 @@ from ltx_ray.ledger.history import History
 from ltx_ray.ledger.lease import BEAT_S, Lease, wait_for_lease
 from ltx_ray.ledger.ledger import Ledger
 from ltx_ray.ledger.records import Record
+from ltx_ray.shard import Shard
 from ltx_ray.storage import Store
 
 
@@ -21,6 +22,7 @@ class Writing:
     """What the holder of the lease can do."""
 
     store: Store
+    shard: Shard
     history: History
     _ledger: Ledger
     _lease: Lease
@@ -36,15 +38,22 @@ class Writing:
 
 
 @contextmanager
-def sole_writer(out: str) -> Iterator[Writing]:
-    """Be the only driver of the run in ``out``.
+def sole_writers(out: str, shards: Iterable[Shard]) -> Iterator[list[Writing]]:
+    """Be the only driver of each of ``shards`` of the run in ``out``.
 
-    Raises RunBusyError where another one lives, ConfigError where there is no run.
+    Raises RunBusyError where another one lives, before anything is written; ConfigError where there is no
+    run.
     """
+    with ExitStack() as stack:
+        yield [stack.enter_context(_sole_writer(out, shard)) for shard in shards]
+
+
+@contextmanager
+def _sole_writer(out: str, shard: Shard) -> Iterator[Writing]:
     store, owner = opened(out), uuid.uuid4().hex
-    wait_for_lease(store, owner)
-    ledger, history = Ledger.open(store, inline=True)
-    lease = Lease(store, owner, ledger.epoch)
+    wait_for_lease(store, owner, shard.name)
+    ledger, history = Ledger.open(store, shard.name, inline=True)
+    lease = Lease(store, owner, ledger.epoch, shard.name)
     lease.renew()
     done = threading.Event()
 
@@ -58,7 +67,7 @@ def sole_writer(out: str) -> Iterator[Writing]:
     renewing = threading.Thread(target=renew, daemon=True)
     renewing.start()
     try:
-        yield Writing(store, history, ledger, lease)
+        yield Writing(store, shard, history, ledger, lease)
     finally:
         done.set()
         renewing.join()

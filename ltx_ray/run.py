@@ -27,6 +27,7 @@ from ltx_ray.planning.geometry import Ratios
 from ltx_ray.planning.plan import PlanSettings
 from ltx_ray.planning.tile_bounds import check_tiles
 from ltx_ray.planning.tiles import TileSettings
+from ltx_ray.shard import WHOLE, Shard
 from ltx_ray.storage import Store
 from ltx_ray.version import __version__
 
@@ -141,10 +142,11 @@ def _lora_hash(url: str) -> str:
     return weights_hash(data)
 
 
-def claim(store: Store, spec: RunSpec) -> None:
+def claim(store: Store, spec: RunSpec, shard: Shard = WHOLE) -> None:
     """Make OUT this run's, or find that it is already.
 
-    Raises ConfigError where OUT belongs to a run that would make other bytes, naming what differs.
+    Raises ConfigError where OUT belongs to a run that would make other bytes, naming what differs, or to one
+    that is divided otherwise.
     """
     data = {
         "hash": spec.hash,
@@ -153,6 +155,7 @@ def claim(store: Store, spec: RunSpec) -> None:
         "revision": spec.revision,
         "version": spec.version,
         "config": spec.config.model_dump(mode="json"),
+        "shards": shard.count,
     }
     if store.create(RUN_FILE, (json.dumps(data, indent=2) + "\n").encode()):
         return
@@ -161,11 +164,30 @@ def claim(store: Store, spec: RunSpec) -> None:
         content, digest = dict(theirs["content"]), theirs["hash"]
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{store.path(RUN_FILE)} should be this program's run.json: {error!r}") from error
+    check_division(store, theirs, shard)
     if digest != spec.hash:
         differences = "; ".join(_differences(content, spec.content)) or "version of run.json"
         raise ConfigError(
             f"--output {store.url} belongs to a run with another config ({differences}): "
             "give the config that it was begun with, or another --output"
+        )
+
+
+def num_shards(run: dict[str, Any]) -> int:
+    """Into how many shards a run is divided, by its run.json; those of old did not say."""
+    return int(run.get("shards", 1))
+
+
+def check_division(store: Store, run: dict[str, Any], shard: Shard) -> None:
+    """Raise ConfigError where ``run``, which is in OUT, is divided otherwise than ``shard`` says: a row would
+    be of two shards, and rendered twice."""
+    count = num_shards(run)
+    if count != shard.count:
+        is_called = "a run without shards" if count == 1 else f"a run of {count} shards"
+        wanted = "leave --shard away" if count == 1 else f"give --shard i/{count}"
+        given = "no --shard was given" if shard == WHOLE else f"got --shard {shard}"
+        raise ConfigError(
+            f"--output {store.url} belongs to {is_called}, but {given}: {wanted}, or take another --output"
         )
 
 

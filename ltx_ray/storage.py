@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,19 +131,26 @@ class Store:
         """Names of all files below ``folder``, sorted; empty where there is none."""
         return [name for name in self._found(folder) if not name.endswith(_TEMPORARY)]
 
-    def unfinished(self, folder: str) -> builtins.list[str]:
+    def unfinished(self, folder: str, *, silent: float = 0.0, depth: int | None = None) -> builtins.list[str]:
         """Names of files below ``folder`` that are being written, or were when a writer died. Object stores,
-        where a put is whole by itself, have none and are not asked."""
-        return (
-            [] if not self.is_local else [name for name in self._found(folder) if name.endswith(_TEMPORARY)]
-        )
+        where a put is whole by itself, have none and are not asked.
 
-    def _found(self, folder: str) -> dict[str, dict[str, Any]]:
+        ``silent``: only such as nobody has written to for so many seconds; ``depth``: 1 for those in
+        ``folder`` itself.
+        """
+        if not self.is_local:
+            return []
+        found = self._found(folder, depth)
+        names = [name for name in found if name.endswith(_TEMPORARY)]
+        # Where it does not matter, the clock of a file server must not either.
+        return [name for name in names if not silent or found[name]["mtime"] < time.time() - silent]
+
+    def _found(self, folder: str, depth: int | None = None) -> dict[str, dict[str, Any]]:
         """What the file system knows of each file, by name, sorted."""
         with _storage_errors("list", self.path(folder)):
             self._fs.invalidate_cache()
             try:
-                found = self._fs.find(self.path(folder), detail=True)
+                found = self._fs.find(self.path(folder), maxdepth=depth, detail=True)
             except FileNotFoundError:
                 return {}
         cut = len(self._root) + 1

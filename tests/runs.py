@@ -21,6 +21,7 @@ from jobs.render import IN_PROCESS, RenderRequest, render
 from ltx_ray.config import RenderConfig
 from ltx_ray.ledger.ledger import read_records
 from ltx_ray.ledger.records import ArtefactRecord
+from ltx_ray.shard import WHOLE, Shard
 from ltx_ray.storage import Store
 from ltx_ray.types import Stage
 
@@ -85,11 +86,13 @@ class Silent:
         pass
 
 
-def render_here(manifest: Path, out: Path | str, *settings: str, limit: int | None = None) -> Summary:
+def render_here(
+    manifest: Path, out: Path | str, *settings: str, limit: int | None = None, shard: Shard = WHOLE
+) -> Summary:
     """Render in this process."""
     config = RenderConfig.load(None, (*QUICK, *settings))
     request = RenderRequest(
-        manifest=str(manifest), out=str(out), config=config, address=IN_PROCESS, limit=limit
+        manifest=str(manifest), out=str(out), config=config, address=IN_PROCESS, limit=limit, shard=shard
     )
     return render(request, Silent())
 

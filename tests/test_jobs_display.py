@@ -1,11 +1,13 @@
 """What a person sees of a run."""
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
 from actors.progress import Progress, StageProgress, Summary
-from jobs.display import Display, clock, line, live_view, summary_table
+from jobs.display import Display, clock, line, live_view, status_table, summary_table
+from jobs.status import Driver, Report, ShardReport
 
 PROGRESS = Progress(
     total=10,
@@ -25,6 +27,15 @@ PROGRESS = Progress(
         "decode": StageProgress(queued=0, running=1, workers=4, launching=0, done=12, seconds=9.0),
     },
     message="shot-7 denoise-0001: CUDA out of memory",
+)
+
+
+OTHER = replace(
+    PROGRESS,
+    eta=60.0,
+    elapsed=70.0,
+    message="",
+    stages={"finish": StageProgress(queued=1, running=0, workers=1, launching=0, done=2, seconds=1.0)},
 )
 
 
@@ -74,3 +85,40 @@ def test_the_summary_names_each_shot_that_failed_and_where_the_videos_are() -> N
 
 def test_clock() -> None:
     assert [clock(s) for s in (None, 0, 59.6, 3600, 360000)] == ["-", "0:00", "1:00", "1:00:00", "100:00:00"]
+
+
+def test_shards_are_added_up() -> None:
+    assert Progress.of_shards([PROGRESS]) is PROGRESS
+    both = Progress.of_shards([PROGRESS, OTHER])
+    assert (both.total, both.ended, both.running, both.frames) == (20, 14, 6, 1920)
+    assert (both.elapsed, both.eta, both.message) == (70.0, 3700.0, PROGRESS.message)
+    assert both.stages == {**PROGRESS.stages, **OTHER.stages}
+    assert Progress.of_shards([PROGRESS, PROGRESS]).stages["denoise"].done == 60
+    assert Progress.of_shards([PROGRESS, replace(PROGRESS, eta=None)]).eta is None
+    over = replace(PROGRESS, total=7, eta=None)  # it has ended
+    assert Progress.of_shards([OTHER, over]).eta == 60.0
+    assert not Progress.of_shards([PROGRESS, replace(PROGRESS, paused=True)]).paused
+
+
+def test_status_tells_each_shard_and_which_was_not_begun() -> None:
+    here = Driver(state="gone", host="head", pid=7, epoch=1, seconds_ago=3.0)
+    ended = {"done": 3, "failed": 1, "rejected": 0, "cancelled": 0}
+    shards = (
+        ShardReport(shard="1/3", driver=here, total=9, ended=ended),
+        ShardReport(shard="2/3", driver=None, total=None, ended=dict.fromkeys(ended, 0)),
+    )
+    report = Report(
+        output="out",
+        model="tiny",
+        version="0",
+        driver=here,
+        total=None,
+        ended=ended,
+        failed_by_kind={},
+        failures=(),
+        progress=None,
+        shards=shards,
+    )
+    lines = [" ".join(line.split()) for line in shown(status_table(report)).splitlines()]
+    assert "shard 1/3 gone: 4/9 shots (1 failed), process 7 on head" in lines
+    assert "shard 2/3 nobody has begun it" in lines

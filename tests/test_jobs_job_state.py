@@ -68,7 +68,7 @@ def test_without_a_job_server_out_tells() -> None:
     assert exit_code(out("ended", done=3), None, epoch=1) is Exit.DONE
     assert exit_code(out("silent", done=1), None, epoch=1) is Exit.INTERRUPTED
     assert is_complete(out("ended", done=2, failed=1))
-    assert not is_complete(out("ended", total=0))
+    assert is_complete(out("ended", total=0)), "a shard of a small manifest may have no rows"
     assert not is_complete(out("running", done=3))
 
 

@@ -201,6 +201,29 @@ def test_a_killed_driver_is_told_and_the_same_command_goes_on(
     assert verify(str(out)).findings == (), "uploaded files are not extra"
 
 
+def test_shards_are_jobs_of_their_own(
+    head: Head, manifest: Path, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    out, shards = tmp_path / "out", ("1/2", "2/2")
+    waiting = [submit(head, manifest, out, "--shard", shard, "--wait", "--json") for shard in shards]
+    for shard, done in zip(shards, map(told, waiting), strict=True):
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"--address {head.address} --shard {shard}" in done.stderr
+        ended = json.loads(done.stdout)
+        assert ended["job"]["id"].endswith(f"-000{shard[0]}-1")
+        assert (ended["job"]["state"], ended["driver"]["state"]) == ("SUCCEEDED", "ended")
+    assert video_hashes(out) == undisturbed
+    found = json.loads(status(head, out, "--json").stdout)
+    assert {shard: job["state"] for shard, job in found["jobs"].items()} == dict.fromkeys(shards, "SUCCEEDED")
+    assert (found["total"], found["ended"]["done"]) == (len(SHOTS), len(SHOTS))
+    one = json.loads(status(head, out, "--shard", "2/2", "--json").stdout)
+    assert one["job"] == found["jobs"]["2/2"]
+    assert "job of shard 1/2" in status(head, out).stdout
+    refused = told(submit(head, manifest, out))
+    assert refused.returncode == 2
+    assert "belongs to a run of 2 shards, but no --shard was given" in " ".join(refused.stderr.split())
+
+
 def test_what_the_job_says_is_the_end_of_the_command_that_waits(
     head: Head, manifest: Path, s3_out: str
 ) -> None:

@@ -1,6 +1,7 @@
 """Half-written things are ignored and cleaned; what somebody can ask for again is kept."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,20 @@ def test_what_killed_drivers_had_half_written_is_gone_and_what_others_write_stay
     assert sweep_unfinished(Store(str(tmp_path))) == len(dead)
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {*theirs, *whole}
+
+
+def test_a_shard_sweeps_its_own_and_what_others_may_be_writing_stays(tmp_path: Path) -> None:
+    own = ["ledger/0003/.lease.json.a.part", "ledger/0003/000001/.00000001.jsonl.a.part"]
+    own += ["logs/0003/.s1.1.log.a.part", "manifest/.part-0003-000001.parquet.a.part"]
+    own += ["metrics/.0003.000001.prom.a.part"]
+    others = [name.replace("0003", "0004") for name in own]
+    shared = [".run.json.a.part", "videos/.README.md.a.part"]
+    abandoned = [name.replace(".a.", ".b.") for name in shared]
+    for name in (*own, *others, *shared, *abandoned):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{")
+    for name in abandoned:
+        os.utime(tmp_path / name, (1_700_000_000, 1_700_000_000))
+    assert sweep_unfinished(Store(str(tmp_path)), "0003") == len(own) + len(abandoned)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {*others, *shared}

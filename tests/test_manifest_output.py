@@ -25,7 +25,7 @@ from ltx_ray.manifest.output import (
 from ltx_ray.manifest.schema import from_table
 from ltx_ray.types import ChunkResult, ShotResult, Status
 
-IDS = {"00000": ["train-1", "the-test", "dev_3", "validation", "plain"], "00001": ["test-at-dusk"]}
+IDS = {"00000": ["train-1", "the-test", "dev_3", "validation", "plain"], "0003-00000": ["test-at-dusk"]}
 
 
 def result(name: str, folder: str = "00000", **changes: object) -> ShotResult:
@@ -105,6 +105,18 @@ def test_compaction_never_hides_a_row(tmp_path):
     assert [row.id for row in read(tmp_path)] == list("abcdefg")
     compact(str(tmp_path), map(result, "abcdefg"))
     assert parts(tmp_path) == ["part-000009.parquet"]
+
+
+def test_shards_have_parts_of_their_own_and_leave_those_of_others(tmp_path):
+    out = str(tmp_path)
+    write_part(out, 1, [result("a")], "0001")
+    write_part(out, 1, [result("b")], "0002")
+    write_part(out, 2, [result("c")], "0002")
+    assert [next_part(out, shard) for shard in ("0001", "0002", "0003")] == [2, 3, 1]
+    compact(out, [result("b"), result("c")], shard="0002")
+    assert parts(tmp_path) == ["part-0001-000001.parquet", "part-0002-000003.parquet"]
+    compact(out, [result("a")], shard="0001")
+    assert [row.id for row in read(tmp_path)] == list("abc")
 
 
 def test_an_interrupted_compaction_is_mended_by_the_next(tmp_path):
@@ -239,7 +251,7 @@ def test_pandas_reads_manifest_and_metadata(finished):
     assert manifest["stage_seconds"].iloc[0]["decode"] == 0.5
     assert str(manifest["queued_at"].iloc[0]) == "2023-11-14 22:13:20.250000+00:00"
     assert json.loads(manifest["input"].iloc[0])["note"] == "犬"
-    assert list(pd.read_parquet(finished / "videos/00001/metadata.parquet")["file_name"]) == [
+    assert list(pd.read_parquet(finished / "videos/0003-00000/metadata.parquet")["file_name"]) == [
         "test-at-dusk-1.mp4"
     ]
 

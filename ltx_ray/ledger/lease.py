@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ltx_ray.errors import LeaseLostError, RunBusyError
+from ltx_ray.shard import named
 from ltx_ray.storage import Store
 
 BEAT_S = 3.0  # seconds between two renewals
@@ -79,6 +80,7 @@ def wait_for_lease(
     when its process is gone. Raises RunBusyError where one lives.
     """
     first = record = read_lease(store, shard)
+    place = named(shard, store.url)
     quiet_until, proofs = time.monotonic() + dead_after, 0
     while record is not None and record.owner != owner and not is_gone(record):
         if stopped():
@@ -87,14 +89,14 @@ def wait_for_lease(
             first, proofs, quiet_until = record, proofs + 1, time.monotonic() + dead_after
         if proofs >= _PROOFS:
             raise RunBusyError(
-                f"{store.url} must have one driver, but another one writes to it: process {record.pid} on "
+                f"{place} must have one driver, but another one writes to it: process {record.pid} on "
                 f"{record.host}; wait for its end, or stop it"
             )
         if time.monotonic() >= quiet_until:
             if not _is_here(record):
                 break
             raise RunBusyError(
-                f"{store.url} must have one driver, but process {record.pid} of this machine, which writes "
+                f"{place} must have one driver, but process {record.pid} of this machine, which writes "
                 f"to it, lives, though it was silent for {dead_after:g} s; kill it, or let it go on"
             )
         time.sleep(_LOOK_S)
@@ -106,7 +108,8 @@ class Lease:
     """The writer's side, in its epoch."""
 
     def __init__(self, store: Store, owner: str, epoch: int, shard: str = "0000") -> None:
-        self._store, self._shard = store, shard
+        self.shard = shard
+        self._store = store
         self._lock = threading.Lock()
         self._record = LeaseRecord(
             owner=owner,
@@ -131,17 +134,17 @@ class Lease:
             values = asdict(self._record)
             values |= {"beat": self._record.beat + 1, "time": time.time()}
             values |= {"ended": ended, "progress": progress}
-            self._store.write(_name(self._shard), (json.dumps(values) + "\n").encode())
+            self._store.write(_name(self.shard), (json.dumps(values) + "\n").encode())
             self._record = LeaseRecord(**values)
 
     def check(self) -> None:
         """Raise LeaseLostError where a later epoch has begun."""
-        folders = self._store.folders(f"ledger/{self._shard}")
+        folders = self._store.folders(f"ledger/{self.shard}")
         epochs = [int(name) for name in folders if name.isdecimal()]
         if max(epochs, default=0) > self._record.epoch:
             raise LeaseLostError(
-                f"another driver took {self._store.url} over while this one was out of reach; all that was "
-                "committed before is safe"
+                f"another driver took {named(self.shard, self._store.url)} over while this one was out of "
+                "reach; all that was committed before is safe"
             )
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from ltx_ray.errors import RunBusyError, StorageError
 from ltx_ray.ledger.history import History
 from ltx_ray.ledger.records import EpochRecord, Record, decode, encode, is_result
+from ltx_ray.shard import named
 from ltx_ray.storage import Store
 from ltx_ray.types import ShotResult
 
@@ -46,7 +47,9 @@ class Ledger:
             epoch=epoch, after=counts, host=socket.gethostname(), pid=os.getpid(), time=time.time()
         )
         if not store.create(_file(folder, epoch, 0), (encode(record) + "\n").encode()):
-            raise RunBusyError(f"another driver has just begun on {store.url}; only one can write to a run")
+            raise RunBusyError(
+                f"another driver has just begun on {named(shard, store.url)}; only one can write to it"
+            )
         ledger = cls(store, shard, epoch, inline)
         history = History()
         for entry in read_records(store, shard):

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from ltx_ray.ledger.history import History
+from ltx_ray.shard import WHOLE, part_prefix
 from ltx_ray.storage import Store
 from ltx_ray.types import Status
 
@@ -15,6 +16,8 @@ from ltx_ray.types import Status
 _VIDEO = re.compile(r".+-\d+\.\d+\.mp4")
 # Where drivers write, and nobody else: neither actors nor other commands, which may be at it now.
 _OF_DRIVERS = re.compile(r"(ledger|logs|manifest|metrics)/|(videos/)?[^/]+$")
+# A file that all shards write, and that was half-written for so long, is nobody's; they are small.
+_ABANDONED_SECONDS = 3600.0
 
 
 def sweep_work(store: Store, shard: str, history: History, *, keep_ended: bool) -> int:
@@ -36,12 +39,21 @@ def sweep_work(store: Store, shard: str, history: History, *, keep_ended: bool) 
     return _deleted(store, [*found, *store.unfinished(folder)])
 
 
-def sweep_unfinished(store: Store) -> int:
-    """Delete what drivers of this OUT that were killed had half-written; how many files they were.
+def sweep_unfinished(store: Store, shard: str = WHOLE.name) -> int:
+    """Delete what drivers of this shard that were killed had half-written; how many files they were.
 
-    To be called with the lease, before anything else writes.
+    To be called with the lease, before anything else writes. What drivers of other shards may be writing now
+    stays.
     """
-    return _deleted(store, filter(_OF_DRIVERS.match, store.unfinished("")))
+    if shard == WHOLE.name:
+        return _deleted(store, filter(_OF_DRIVERS.match, store.unfinished("")))
+    found = [name for folder in ("ledger", "logs") for name in store.unfinished(f"{folder}/{shard}")]
+    for folder, prefix in (("manifest", part_prefix(shard)), ("metrics", f"{shard}.")):
+        names = store.unfinished(folder, depth=1)
+        found += [name for name in names if name.startswith(f"{folder}/.{prefix}")]
+    for folder in ("", "videos"):
+        found += store.unfinished(folder, depth=1, silent=_ABANDONED_SECONDS)
+    return _deleted(store, found)
 
 
 def sweep_videos(store: Store, folder: str, kept: Iterable[str]) -> int:

@@ -4,6 +4,7 @@ They can be made again at any time, and are always whole: on a local disk a file
 another name and renamed, on an object store a put is whole by itself.
 
     OUT/manifest/part-000001.parquet     rows of ended shots, schema.MANIFEST_SCHEMA
+    OUT/manifest/part-0003-000001.parquet  those of shard 3, which no other shard touches
     OUT/videos/README.md                 a dataset card: `datasets.load_dataset("OUT/videos")` works
     OUT/videos/00000/metadata.parquet    finished videos of a folder, `file_name` first
 """
@@ -26,9 +27,10 @@ from ltx_ray.errors import StorageError
 from ltx_ray.manifest.row import check_columns
 from ltx_ray.manifest.schema import MANIFEST_SCHEMA, to_table
 from ltx_ray.manifest.shot import spans_of
+from ltx_ray.shard import WHOLE, part_prefix
 from ltx_ray.types import ShotResult, Status
 
-_PART = re.compile(r"part-([0-9]{6,})\.parquet")
+_NUMBERED = r"([0-9]{6,})\.parquet"  # behind the prefix of a shard's parts
 _ROWS_PER_BATCH = 1000  # as rows of Python they are some 4 KB each, in the file some 100 bytes
 _KEPT = (  # columns of the output manifest that go into metadata.parquet as they are
     *("num_frames", "fps", "width", "height", "seconds", "seed", "sha256", "bytes"),
@@ -70,26 +72,29 @@ videos = load_dataset("PATH/OF/THIS/FOLDER", split="train")
 """
 
 
-def write_part(out: str, number: int, results: Sequence[ShotResult]) -> str:
+def write_part(out: str, number: int, results: Sequence[ShotResult], shard: str = WHOLE.name) -> str:
     """Write OUT/manifest/part-<number>.parquet; returns its path. Raises StorageError."""
     folder = _Folder(out, "manifest")
-    return folder.write(f"part-{number:06d}.parquet", _parquet([to_table(results)]))
+    return folder.write(f"{part_prefix(shard)}{number:06d}.parquet", _parquet([to_table(results)]))
 
 
-def next_part(out: str) -> int:
-    """The first part number behind all that are in OUT/manifest; 1 if there are none."""
-    return max(_Folder(out, "manifest").parts().values(), default=0) + 1
+def next_part(out: str, shard: str = WHOLE.name) -> int:
+    """The first part number behind all that the shard has in OUT/manifest; 1 if there are none."""
+    return max(_Folder(out, "manifest").parts(shard).values(), default=0) + 1
 
 
-def compact(out: str, results: Iterable[ShotResult], rows_per_file: int = 100_000) -> list[str]:
-    """Replace all parts by few that hold ``results``, every ended shot; returns their paths.
+def compact(
+    out: str, results: Iterable[ShotResult], rows_per_file: int = 100_000, shard: str = WHOLE.name
+) -> list[str]:
+    """Replace all parts of the shard by few that hold ``results``, every ended shot of it; returns their
+    paths.
 
     The new parts are whole before the first old one goes: a reader of ``part-*.parquet`` may see a row
     twice for a moment, also after a crash until the next compaction, but never misses one.
     Results are taken as a stream, a thousand at a time. Raises StorageError.
     """
     folder = _Folder(out, "manifest")
-    old = folder.parts()
+    old = folder.parts(shard)
     number = max(old.values(), default=0)
     written = []
     batch = min(rows_per_file, _ROWS_PER_BATCH)
@@ -97,7 +102,7 @@ def compact(out: str, results: Iterable[ShotResult], rows_per_file: int = 100_00
     for first in batches:
         number += 1
         tables = chain([first], islice(batches, rows_per_file // batch - 1))
-        written.append(folder.write(f"part-{number:06d}.parquet", _parquet(tables)))
+        written.append(folder.write(f"{part_prefix(shard)}{number:06d}.parquet", _parquet(tables)))
     folder.remove(old)
     return written
 
@@ -153,8 +158,9 @@ class _Folder:
             ) from error
         return path
 
-    def parts(self) -> dict[str, int]:
-        """The manifest's parts: path -> number."""
+    def parts(self, shard: str) -> dict[str, int]:
+        """The parts of the manifest that are a shard's: path -> number."""
+        part = re.compile(re.escape(part_prefix(shard)) + _NUMBERED, re.ASCII)
         try:
             self._fs.invalidate_cache(self._path)
             paths = self._fs.ls(self._path, detail=False)
@@ -162,7 +168,7 @@ class _Folder:
             return {}
         except OSError as error:
             raise StorageError(f"cannot list {self._path}: {error}") from error
-        names = {path: _PART.fullmatch(PurePosixPath(path).name) for path in paths}
+        names = {path: part.fullmatch(PurePosixPath(path).name) for path in paths}
         return {path: int(match[1]) for path, match in names.items() if match}
 
     def remove(self, paths: Iterable[str]) -> None:
@@ -177,7 +183,8 @@ class _Folder:
 
 def _replace(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    # The ending is that of ``Store``'s unfinished files, so that they are swept with them.
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.part"
     try:
         with temporary.open("wb") as file:
             file.write(data)
