@@ -11,7 +11,6 @@ int8 is written here, and not taken from torchao: that is bound to versions of t
 and knows no convolutions.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -21,17 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ltx_ray.errors import ConfigError, UserError
+from ltx_ray.models.weight_bytes import KEPT
 
 Mode = Literal["fp8", "int8", "none"]
 
-# Parts of names, and why a module that has one keeps its precision.
-_KEPT = re.compile(
-    r"norm"  # scales of a few values that act on all; also the adaptive norms' projections
-    r"|embed|adaln"  # timesteps and adaptive norm, which decide what every layer does; tables of tokens
-    r"|(^|\.)(proj|conv)_(in|out)(\.|$)"  # between latents or pixels and the model: errors reach the picture
-    r"|caption_projection"  # what all layers hear of the text, in 0.7% of the weights
-    r"|gate|lora_"  # a gate multiplies all of a layer; adapters are small, and are merged before
-)
 # Layers of transformers that cast what is given to their inner layer ``wo`` to the dtype of wo's weight,
 # which at rest is fp8: brought back as a whole, before they look.
 _LOOK_INSIDE = ("T5DenseActDense", "T5DenseGatedActDense")
@@ -147,7 +139,7 @@ def _layers(name: str, model: nn.Module, mode: Mode) -> dict[str, nn.Module]:
     layers = {
         path: module
         for path, module in model.named_modules()
-        if type(module) in _INT8 and not _KEPT.search(path)
+        if type(module) in _INT8 and not KEPT.search(path)
     }
     if not layers:
         raise UserError(
