@@ -33,8 +33,8 @@ class NodeCare:
 
     @property
     def quarantined(self) -> tuple[str, ...]:
-        """Nodes that get no more work in this run."""
-        return tuple(sorted(self._quarantine.out))
+        """Nodes that get no more work in this run: those that fail, and those that are not fit for it."""
+        return tuple(sorted(self._quarantine.out | self._seen.unfit.keys()))
 
     async def watch(self) -> None:
         """Until cancelled, close nodes that are drained, make room for what finds no place, and fit the pools
@@ -72,12 +72,15 @@ class NodeCare:
     def _take_in(self, seen: Seen) -> None:
         for node in sorted(seen.draining - self._seen.draining):
             self._say(f"node {node} is being drained: it gets no more work")
+        for node, why in seen.unfit.items():
+            if node not in self._seen.unfit:
+                self._say(f"node {seen.host(node)} is left out: {why}")
         self._seen = seen
-        self._staying = seen.living - seen.draining
+        self._staying = seen.living - seen.draining - seen.unfit.keys()
         if self._quarantine.out and self._staying and self._staying <= self._quarantine.out:
             self._say("only quarantined nodes are left: they get work again")
             self._quarantine.lift()
         self._close()
 
     def _close(self) -> None:
-        self._nodes.close(self._seen.draining | self._quarantine.out)
+        self._nodes.close(self._seen.draining | self._quarantine.out | self._seen.unfit.keys())

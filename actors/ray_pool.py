@@ -4,9 +4,10 @@ Ray retries nothing itself (``max_restarts=0``, ``max_task_retries=0``): the coo
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -19,18 +20,23 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.fetching import Fetching
 from actors.host import Host, RenderJob
 from actors.nodes import Nodes
 from actors.pool import Pool
 from actors.progress import Progress, Summary
 from actors.recycling import Recycling
-from actors.registry import actor_class, class_name
+from actors.registry import class_name
 from actors.work import PARTS, Done, Failure
+from cluster import node_probe
 from cluster.capacity import Seen, Space
-from cluster.census import ACCELERATOR_LABEL, MARKET_LABEL, NODE_LABEL, census
+from cluster.census import ACCELERATOR_LABEL, MARKET_LABEL, NODE_LABEL, accelerator_on, census
+from cluster.fitness import Fitness
+from cluster.inspect import probes_by_value
 from cluster.placement import Placement
-from ltx_ray.errors import InputLostError, LtxRayError, WorkerLostError
-from ltx_ray.run import RunSpec
+from ltx_ray.errors import InputLostError, LtxRayError, PreflightError, WorkerLostError
+from ltx_ray.run import RUN_FILE, RunSpec, keep_accelerator
+from ltx_ray.storage import Store
 from ltx_ray.types import Job, Stage
 
 _ANYWHERE = {NODE_LABEL: "!in(none)"}  # where a selector must not be empty
@@ -41,16 +47,15 @@ class Terms:
     """What an actor of a stage asks of its place."""
 
     space: Space
-    accelerator: str | None = None  # type of its GPU
     market: str | None = None  # where it rather is, if there is such a place
 
-    def options(self, avoided: Collection[str]) -> dict[str, Any]:
-        """As Ray's options of an actor, on none of the ``avoided`` nodes."""
+    def options(self, avoided: Collection[str], accelerator: str | None) -> dict[str, Any]:
+        """As Ray's options of an actor, on none of the ``avoided`` nodes; its GPU is an ``accelerator``."""
         labels: dict[str, str] = {}
         if avoided:
             labels[NODE_LABEL] = f"!in({','.join(sorted(avoided))})"
-        if self.accelerator and self.space.gpus:
-            labels[ACCELERATOR_LABEL] = self.accelerator
+        if accelerator and self.space.gpus:
+            labels[ACCELERATOR_LABEL] = accelerator
         options: dict[str, Any] = {"num_cpus": self.space.cpus, "num_gpus": self.space.gpus}
         if self.market:
             options["fallback_strategy"] = [{"label_selector": labels or _ANYWHERE}]
@@ -58,25 +63,35 @@ class Terms:
         return {**options, "label_selector": labels} if labels else options
 
 
-class _Shell:
-    """Makes the stage's actor where it runs: the coordinator's process must not import torch for it."""
+def _shell(stage: Stage) -> type[Any]:
+    """What makes the stage's actor where it runs: the coordinator's process must not import torch for it.
 
-    def node(self) -> str:
-        """Where it is: answers once it has a place."""
-        return str(ray.get_runtime_context().get_node_id())
+    A class that is made here is sent by value, and says nothing of ours: so a node that has no ltx_ray, or
+    another one, can tell. It has the name of the actor's class, which is what Ray shows of a process.
+    """
 
-    def load(self, stage: Stage, run: RunSpec) -> str:
-        """Make the actor; answers once it is ready."""
-        self._actor = actor_class(stage)(run)
-        return self._actor.ready()
+    class Shell:
+        def node(self) -> str:
+            """Where it is: answers once it has a place."""
+            import ray
 
-    def run(self, job: Job, *inputs: Any) -> tuple[Any, ...]:
-        return self._actor.run(job, *inputs)
+            return str(ray.get_runtime_context().get_node_id())
 
+        def ask(self, question: "Callable[..., Any]", *words: Any) -> Any:
+            """What ``question`` says there."""
+            return question(*words)
 
-def _shell(stage: Stage) -> type[_Shell]:
-    """The shell under the name of the actor's class, which is what Ray shows of a process."""
-    return type(class_name(stage), (_Shell,), {})
+        def load(self, stage: Any, run: Any) -> str:
+            """Make the actor; answers once it is ready."""
+            from actors.registry import actor_class
+
+            self._actor = actor_class(stage)(run)
+            return str(self._actor.ready())
+
+        def run(self, job: Any, *inputs: Any) -> "tuple[Any, ...]":
+            return self._actor.run(job, *inputs)
+
+    return type(class_name(stage), (Shell,), {})
 
 
 class RayWorker:
@@ -109,49 +124,98 @@ class RayWorker:
         ray.kill(self._actor, no_restart=True)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What must hold of a node before an actor of a run begins there; shared by all launchers of the run."""
+
+    run: RunSpec
+    site: "RaySite"
+    fetching: Fetching
+
+    async def problem(self, actor: Any, node: str) -> str | None:
+        """Why the actor that was placed on ``node`` cannot work there. Weights of the hub that are not there
+        yet are fetched."""
+        run = self.run
+        words = (self.site.versions, run.out, RUN_FILE, self.site.run_hash, run.model_files)
+        try:
+            with probes_by_value():
+                asked = actor.ask.remote(node_probe.unfit, *words)
+            problem: str | None = await asked
+            if problem is not None:
+                return problem
+            async with self.fetching.on(node):
+                problem = await actor.ask.remote(node_probe.model_problem, run.checkpoint)
+                if problem is None or run.revision is None:
+                    return problem
+                async with self.fetching.slot():
+                    await actor.ask.remote(node_probe.fetch_model, run.checkpoint)
+        except RayTaskError as error:
+            return _last_line(error)
+        return None
+
+
 class RayLauncher:
     """Spawns Ray actors of one stage; one that cannot be placed stays pending and makes the cluster grow."""
 
-    def __init__(self, stage: Stage, run: RunSpec, terms: Terms) -> None:
+    def __init__(self, stage: Stage, terms: Terms, entry: Entry) -> None:
         self._stage = stage
-        self._run = run
         self._terms = terms
+        self._entry = entry
 
     async def launch(self, avoided: Collection[str], placed: Callable[[], None]) -> RayWorker:
-        """An actor whose parts are loaded. Ray itself puts none on a node that is drained."""
+        """An actor whose parts are loaded, on a node that can do the work. Ray itself puts none on a node
+        that is drained. Raises PreflightError where all nodes that there are cannot."""
         shell: Any = ray.remote(_shell(self._stage))
-        asked = self._terms.options(avoided)
-        actor = shell.options(max_restarts=0, max_task_retries=0, **asked).remote()
-        try:
-            node = await actor.node.remote()
-            placed()
-            await actor.load.remote(self._stage, self._run)
-        except (RayActorError, OutOfMemoryError) as error:  # by the latter Ray kills for want of memory
-            raise WorkerLostError(f"a {self._stage} actor was lost at its start: {error}") from error
-        except asyncio.CancelledError:  # nobody needs it any more: it should make no cluster grow
+        site = self._entry.site
+        while True:
+            asked = self._terms.options({*avoided, *site.unfit()}, site.accelerator)
+            actor = shell.options(max_restarts=0, max_task_retries=0, **asked).remote()
+            try:
+                node = await actor.node.remote()
+                if self._terms.space.gpus:
+                    kind = await asyncio.to_thread(accelerator_on, node)
+                    if not await site.uses(kind, self._entry.run.out):
+                        ray.kill(actor, no_restart=True)
+                        continue
+                problem = await self._entry.problem(actor, node)
+                if problem is None:
+                    placed()
+                    await actor.load.remote(self._stage, self._entry.run)
+                    return RayWorker(self._stage, actor, node)
+            except (RayActorError, OutOfMemoryError) as error:  # by the latter Ray kills for want of memory
+                raise WorkerLostError(f"a {self._stage} actor was lost at its start: {error}") from error
+            except asyncio.CancelledError:  # nobody needs it any more: it should make no cluster grow
+                ray.kill(actor, no_restart=True)
+                raise
             ray.kill(actor, no_restart=True)
-            raise
-        return RayWorker(self._stage, actor, node)
+            await site.exclude(node, problem, self._terms.space)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, kw_only=True)
 class RaySite:
     """A Ray cluster."""
 
-    accelerator: str | None = None  # type of its GPUs
+    versions: dict[str, str | None]  # that the run has, and so must every node
+    run_hash: str  # SHA-256 of the file in OUT that says whose it is
+    accelerator: str | None = None  # type of the GPUs that are used; None: the first one decides
+    grows: bool = False  # it may add nodes
+    fitness: Fitness = field(default_factory=Fitness)
 
     def pools(self, run: RunSpec, placement: Placement, nodes: Nodes) -> dict[Stage, Pool]:
         """A pool of Ray actors for each stage."""
-        growth, market = run.config.limits.max_actor_growth, run.config.pools.market
+        config = run.config.pools
+        entry = Entry(run=run, site=self, fetching=Fetching(config.max_downloads))
         return {
             stage: Pool(
                 stage,
                 RayLauncher(
-                    stage, run, Terms(placement.space(stage), self.accelerator, market.get(stage.value))
+                    stage,
+                    Terms(placement.space(stage), config.market.get(stage.value)),
+                    entry,
                 ),
                 placement.sizes[stage],
                 nodes,
-                Recycling(growth),
+                Recycling(run.config.limits.max_actor_growth),
             )
             for stage in Stage
         }
@@ -159,7 +223,30 @@ class RaySite:
     async def look(self) -> Seen:
         """Which nodes live, which the cluster wants back (preempted, or idle and no more needed), and what
         the others have."""
-        return await asyncio.to_thread(census, self.accelerator)
+        seen = await asyncio.to_thread(census, self.accelerator)
+        return self.fitness.applied(seen, time.monotonic())
+
+    async def uses(self, kind: str | None, out: str) -> bool:
+        """Whether the run uses GPUs of this type (None: Ray does not tell). Where none was known when it
+        began, the first that an actor finds is that of ``out`` from then on."""
+        if kind is None or kind == self.accelerator:
+            return True
+        if self.accelerator is None:
+            kept = await asyncio.to_thread(keep_accelerator, Store(out), kind)
+            self.accelerator = self.accelerator or kept
+        return kind == self.accelerator
+
+    def unfit(self) -> Collection[str]:
+        """Nodes on which no actor should be launched."""
+        return self.fitness.unfit(time.monotonic())
+
+    async def exclude(self, node: str, why: str, wanted: Space) -> None:
+        """``node`` cannot do this run's work. Raises PreflightError where none that holds ``wanted`` can."""
+        self.fitness.exclude(node, why, time.monotonic())
+        seen = await asyncio.to_thread(census, self.accelerator)
+        reason = self.fitness.hopeless(seen, wanted, grows=self.grows, now=time.monotonic())
+        if reason is not None:
+            raise PreflightError(reason)
 
 
 class RemoteHost:
@@ -200,6 +287,11 @@ class RemoteHost:
 
 def _lost(error: Exception) -> Failure:
     return Failure(kind=InputLostError.kind, message=_first_line(error), traceback=str(error), retryable=True)
+
+
+def _last_line(error: Exception) -> str:
+    """Of an error that a task raised: what stands before it is its traceback."""
+    return str(error).strip().rpartition("\n")[2] or type(error).__name__
 
 
 def _first_line(error: Exception) -> str:

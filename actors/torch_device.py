@@ -16,7 +16,7 @@ class TorchActor(StageActor):
         torch.set_num_threads(run.config.device.threads)
         self.device = torch.device(run.device)
         self.dtype = getattr(torch, run.sampling.dtype)
-        self.checkpoint = resolve(run.model)
+        self.checkpoint = resolve(run.checkpoint)
         self.device_name = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
 
     def _peak_bytes(self) -> int:

@@ -60,5 +60,11 @@ class Seen:
     capacity: Capacity = Capacity()  # of the others; without nodes: not known, and it does not change
     accelerators: frozenset[str] = frozenset()  # types of the GPUs that there are
     hosts: Mapping[str, str] = field(default_factory=dict)  # names of the machines
+    staying: tuple[str, ...] = ()  # whose ``capacity`` it is, in its order
+    unfit: Mapping[str, str] = field(default_factory=dict)  # living ones that can do no work, and why
     # Why others are gone: "preempted", "idle" (the cluster shrank), "ended" (by request) or "lost".
     gone: Mapping[str, str] = field(default_factory=dict)
+
+    def host(self, node: str) -> str:
+        """A node as a person finds it: its machine, and the beginning of its id."""
+        return f"{self.hosts[node]}/{node[:6]}" if node in self.hosts else node

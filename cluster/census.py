@@ -1,6 +1,6 @@
 """Which nodes a Ray has, which of them it wants back, and what they have."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ray
@@ -25,7 +25,11 @@ def census(accelerator: str | None = None) -> Seen:
     draining = frozenset(ray._private.state.state.get_draining_nodes())
     free = ray._private.state.available_resources_per_node()  # type: ignore[no-untyped-call]
     staying = [node for node in nodes if node["NodeID"] not in draining]
-    strange = {node["NodeID"] for node in staying if accelerator and _type(node) not in (accelerator, None)}
+    strange = {
+        node["NodeID"]
+        for node in staying
+        if accelerator and accelerator_type(node) not in (accelerator, None)
+    }
     return Seen(
         living=frozenset(node["NodeID"] for node in nodes),
         draining=draining,
@@ -33,7 +37,8 @@ def census(accelerator: str | None = None) -> Seen:
             nodes=tuple(_space(node["Resources"], node["NodeID"] in strange) for node in staying),
             free=tuple(_space(free.get(node["NodeID"], {}), node["NodeID"] in strange) for node in staying),
         ),
-        accelerators=frozenset(str(_type(node)) for node in staying if _type(node)),
+        accelerators=frozenset(kind for node in staying if (kind := accelerator_type(node))),
+        staying=tuple(node["NodeID"] for node in staying),
         hosts={node["NodeID"]: node["NodeManagerHostname"] for node in nodes},
         gone={
             node["NodeID"]: _DEATHS.get(node.get("DeathReason", 0), "lost")
@@ -43,9 +48,28 @@ def census(accelerator: str | None = None) -> Seen:
     )
 
 
-def _type(node: Mapping[str, Any]) -> str | None:
+def one_of_each_type(nodes: Iterable[Mapping[str, Any]], here: str) -> list[str]:
+    """Ids of living ``nodes``, as Ray tells them: one of each type that can carry an actor, and rather not
+    ``here``. Nodes of a type have the same labels, CPUs and GPUs. Empty where ``here`` is all there is."""
+    found: dict[tuple[Any, ...], str] = {}
+    for node in sorted(nodes, key=lambda each: (each["NodeID"] == here, each["NodeID"])):
+        space = _space(node["Resources"], is_strange=False)
+        labels = sorted(each for each in node["Labels"].items() if each[0] != NODE_LABEL)
+        if node["Alive"] and (space.cpus or space.gpus):
+            found.setdefault((space, *labels), node["NodeID"])
+    return [] if set(found.values()) <= {here} else list(found.values())
+
+
+def accelerator_type(node: Mapping[str, Any]) -> str | None:
+    """Of a node's GPUs, as Ray tells it; None: it has none, or Ray does not tell."""
     kind = node["Labels"].get(ACCELERATOR_LABEL) if node["Resources"].get("GPU") else None
     return str(kind) if kind else None
+
+
+def accelerator_on(node: str) -> str | None:
+    """``accelerator_type`` of the node with that id."""
+    known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return next((accelerator_type(each) for each in known if each["NodeID"] == node), None)
 
 
 def _space(resources: Mapping[str, float], is_strange: bool) -> Space:

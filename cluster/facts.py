@@ -1,7 +1,7 @@
 """What is known of machines, of a Ray and of its jobs: plain data, without Ray."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
@@ -41,6 +41,7 @@ class Machine:
     has_tls: bool  # whether Ray here was started with certificates
     output: str | None = None  # why it cannot use OUT; None: it can, or was not asked
     model: Asked = ("well", None)  # whether it has the checkpoint
+    inputs: Mapping[str, str] = field(default_factory=dict)  # files that it cannot read, and why
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> "Machine":
@@ -69,6 +70,7 @@ class Node:
     error: str | None = None  # why not
     clock: Clock | None = None
     is_open: bool | None = None  # whether it answers without a token; None: it cannot be reached from here
+    accelerator: str | None = None  # type of its GPUs, by Ray's label; None: none, or Ray does not tell
 
     @property
     def name(self) -> str:

@@ -1,8 +1,9 @@
 """Asks every living node of a Ray what it is like, by a small task that is pinned to it."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,6 +13,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster import node_probe
+from cluster.census import accelerator_type, one_of_each_type
 from cluster.connect import connected
 from cluster.facts import Clock, Machine, Node, Ray, is_loopback
 from cluster.strangers import HEAD, NODE, is_dashboard_open, is_open
@@ -63,15 +65,11 @@ def inspect_ray(output: tuple[str, str, bytes] | None, model: str, seconds: floa
     return Ray(
         address=head,
         nodes=tuple(
-            Node(
-                id=key,
-                address=entry["NodeManagerAddress"],
-                gpus=entry["Resources"].get("GPU", 0.0),
-                object_store=int(entry["Resources"].get("object_store_memory", 0)),
-                machine=None if answers[key].error else Machine.of(answers[key].value),
-                error=answers[key].error,
-                clock=clock_of([each[key] for each in rounds if key in each]),
-                is_open=opened[key],
+            _node(
+                entry,
+                answers[key],
+                clock_of([each[key] for each in rounds if key in each]),
+                opened[key],
             )
             for key, entry in nodes.items()
         ),
@@ -79,6 +77,44 @@ def inspect_ray(output: tuple[str, str, bytes] | None, model: str, seconds: floa
         dashboard=dashboard,
         # One on a loopback may be another machine's: from here it is another door.
         is_dashboard_open=is_dashboard_open(dashboard) if dashboard and not is_loopback(dashboard) else None,
+    )
+
+
+def nodes_to_ask() -> list[str]:
+    """One node of each type of the Ray to which this process is connected, by their ids; none where the one
+    of this process is all there is."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return one_of_each_type(nodes, str(ray.get_runtime_context().get_node_id()))
+
+
+def inspect_nodes(
+    asked: Collection[str],
+    output: tuple[str, str, bytes] | None,
+    model: str,
+    inputs: Collection[str],
+    seconds: float = ANSWER_SECONDS,
+) -> tuple[Node, ...]:
+    """What the nodes ``asked`` are like, without clocks and doors; the others as of ``node_probe.look``."""
+    entries = {entry["NodeID"]: entry for entry in ray.nodes()}  # type: ignore[no-untyped-call]
+    known = [key for key in asked if key in entries]
+    words = {key: (_session_folder(entries[key]), output, model, tuple(inputs), False) for key in known}
+    answers = ask_nodes(node_probe.look, words, seconds)
+    return tuple(_node(entries[key], answer) for key, answer in answers.items())
+
+
+def _node(
+    entry: Mapping[str, Any], answer: Answer, clock: Clock | None = None, is_open: bool | None = None
+) -> Node:
+    return Node(
+        id=entry["NodeID"],
+        address=entry["NodeManagerAddress"],
+        gpus=entry["Resources"].get("GPU", 0.0),
+        object_store=int(entry["Resources"].get("object_store_memory", 0)),
+        machine=None if answer.error else Machine.of(answer.value),
+        error=answer.error,
+        clock=clock,
+        is_open=is_open,
+        accelerator=accelerator_type(entry),
     )
 
 
@@ -91,14 +127,11 @@ def ask_nodes(
     """
     remote: Any = ray.remote(num_cpus=0, max_retries=0)(question)
     asked: dict[Any, tuple[str, float]] = {}
-    ray.cloudpickle.register_pickle_by_value(node_probe)  # type: ignore[no-untyped-call]
-    try:
+    with probes_by_value():
         for node, arguments in words.items():
             pinned = remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
             moment = time.time()
             asked[pinned.remote(*arguments)] = (node, moment)
-    finally:
-        ray.cloudpickle.unregister_pickle_by_value(node_probe)  # type: ignore[no-untyped-call]
     answers = {}
     waiting = list(asked)
     end = time.monotonic() + seconds
@@ -114,6 +147,16 @@ def ask_nodes(
         answers[node] = Answer(None, f"no answer in {seconds:g} s", before, time.time())
         ray.cancel(ref, force=True)
     return answers
+
+
+@contextmanager
+def probes_by_value() -> Iterator[None]:
+    """In the context functions of ``node_probe`` are sent as they are: a node may lack the module."""
+    ray.cloudpickle.register_pickle_by_value(node_probe)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        ray.cloudpickle.unregister_pickle_by_value(node_probe)  # type: ignore[no-untyped-call]
 
 
 def clock_of(answers: Sequence[Answer]) -> Clock | None:

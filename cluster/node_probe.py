@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Collection
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,31 +22,84 @@ from typing import Any
 PACKAGES = ("ray", "torch", "diffusers", "transformers", "av")
 _OURS = ("ltx_ray", "cluster", "actors", "jobs")
 _TORCH_SECONDS = 45.0  # to import torch and count its GPUs
+_LEAST_FREE = 2**30  # of a disk, bytes: with less a shot's work does not fit
+_STORE_PAUSES = (1.0, 3.0, 0.0)  # seconds after each try of a store that answers with an error
 
 
 def look(
     folder: str | None = None,
     output: tuple[str, str, bytes] | None = None,
     model: str | None = None,
+    inputs: Collection[str] = (),
+    with_torch: bool = True,
 ) -> dict[str, Any]:
     """What ``cluster.facts.Machine`` holds.
 
     ``folder``: where Ray keeps its files here. ``output``: the URL of OUT, the name of a file in it, and
-    what that file holds. ``model``: a checkpoint that is to be there, too.
+    what that file holds. ``model``: a checkpoint that is to be there, too. ``inputs``: files that are to be
+    readable, paths or URLs. Without ``with_torch`` torch is not asked for its GPUs, which takes seconds.
     """
     gpus, driver = _gpus()
     return {
         "hostname": socket.gethostname(),
-        "versions": {"python": platform.python_version(), "ltx_ray": _own_version(), **_versions()},
+        "versions": versions(),
         "gpus": gpus,
         "driver": driver,
-        "torch_gpus": _torch_gpus() if gpus else None,
+        "torch_gpus": _torch_gpus() if gpus and with_torch else None,
         "disk": min(map(_disk, {folder or tempfile.gettempdir(), tempfile.gettempdir()}), key=_free),
         "asks_token": _asks_token() if folder else None,
         "has_tls": os.environ.get("RAY_USE_TLS", "0") in ("1", "true", "True"),
         "output": _output_problem(*output) if output else None,
         "model": _model_state(model) if model else ("well", None),
+        "inputs": {each: problem for each in inputs if (problem := _input_problem(each))},
     }
+
+
+def unfit(
+    wanted: dict[str, str | None], url: str, name: str, sha256: str, files: Collection[str]
+) -> str | None:
+    """Why no actor of a run can work on this machine; None: one can. To be asked before it is made.
+
+    ``wanted``: the run's ``versions``. ``name``, of the hash ``sha256``, is a file in its OUT at ``url``.
+    ``files``: others that an actor reads as it is made.
+    """
+    differences = [
+        f"{package} {theirs} (the run has {wanted.get(package)})" if theirs else f"no {package}"
+        for package, theirs in versions().items()
+        if theirs != wanted.get(package)
+    ]
+    if differences:
+        return f"it has {', '.join(differences)}: install there what the command has"
+    disk = _disk(tempfile.gettempdir())
+    if disk["free"] < _LEAST_FREE:
+        left, least = disk["free"] // 2**20, _LEAST_FREE // 2**20
+        return f"{disk['path']} has {left} MiB left there, wanted {least}: free some"
+    lost = next((f"{each}: {problem}" for each in files if (problem := _input_problem(each))), None)
+    return lost or _run_problem(url, name, sha256)
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python, ltx_ray and the packages that decide the bytes, on this machine; None: not installed."""
+    return {"python": platform.python_version(), "ltx_ray": _own_version(), **_versions()}
+
+
+def model_problem(name: str) -> str | None:
+    """Why the files of a checkpoint are not, or not all, on this machine or in its cache."""
+    from ltx_ray.errors import ModelError
+    from ltx_ray.models.checkpoint import resolve
+
+    try:
+        resolve(name, fetch=False)
+    except ModelError as error:
+        return str(error)
+    return None
+
+
+def fetch_model(name: str) -> None:
+    """Fetch the files of a checkpoint into this machine's cache. Raises ModelError."""
+    from ltx_ray.models.checkpoint import resolve
+
+    resolve(name)
 
 
 def now() -> float:
@@ -160,17 +214,55 @@ def _output_problem(url: str, name: str, data: bytes) -> str | None:
     return None
 
 
+def _run_problem(url: str, name: str, sha256: str) -> str | None:
+    """Why the file of a run is not found here. A store that answers with an error is asked again."""
+    from ltx_ray.errors import LtxRayError
+    from ltx_ray.storage import Store
+
+    problem = None
+    for pause in _STORE_PAUSES:
+        try:
+            data = Store(url).read(name)
+        except FileNotFoundError:
+            return f"{url} has no {name} there: it must be a folder that all nodes share, or a URL"
+        except LtxRayError as error:
+            problem = str(error)
+            time.sleep(pause)
+            continue
+        is_same = hashlib.sha256(data).hexdigest() == sha256
+        return None if is_same else f"{url} is another folder there: its {name} is of another run"
+    return problem
+
+
+def _input_problem(url: str) -> str | None:
+    """Why a file cannot be read here."""
+    try:
+        import fsspec
+
+        with fsspec.open(url, "rb") as file:
+            file.read(1)
+    except Exception as error:  # the libraries of object stores raise errors that are no OSError
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
 def _model_state(name: str) -> tuple[str, str | None]:
-    """Whether a checkpoint is here; its weights are not read."""
+    """Whether a checkpoint is here, or could be fetched; its weights are not read."""
     try:
         from ltx_ray.errors import ModelAbsentError, ModelError
+        from ltx_ray.models import hub
         from ltx_ray.models.checkpoint import resolve
     except ImportError as error:
         return "bad", f"ltx_ray cannot be imported: {error}"
     try:
         resolve(name, fetch=False)
-    except ModelAbsentError as error:
-        return "absent", str(error)
+    except ModelAbsentError as absent:
+        repository, _, revision = name.partition("@")
+        try:
+            hub.check(repository, revision or None)
+        except ModelError as error:
+            return "bad", str(error)
+        return "absent", str(absent)
     except ModelError as error:
         return "bad", str(error)
     return "well", None

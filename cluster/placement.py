@@ -116,13 +116,29 @@ def device_of(config: RenderConfig, gpus: float) -> str:
     return "cuda" if gpus or will_come else "cpu"
 
 
-def accelerator_of(config: RenderConfig, seen: Seen) -> str | None:
+def accelerator_of(config: RenderConfig, seen: Seen, kept: str | None = None) -> str | None:
     """The type of GPU that a run uses, among those that there are: a shot must not change it on its way, for
-    other types round differently. None: Ray does not tell types. Raises ConfigError where it is not clear."""
-    asked = config.device.accelerator
-    if asked or config.device.kind == "cpu" or len(seen.accelerators) < 2:
-        return asked or next(iter(seen.accelerators), None)
+    other types round differently. ``kept``: the one on which OUT was begun. None: it is not known yet, the
+    first GPU that is found decides; or Ray does not tell types. Raises ConfigError where it is not clear."""
+    asked, there = config.device.accelerator, seen.accelerators
+    if config.device.kind == "cpu":
+        return asked
+    if kept and config.reproducible:
+        if asked not in (kept, None):
+            raise ConfigError(_other_type(kept, f"device.accelerator is {asked}"))
+        if there and kept not in there and config.pools.max_gpus is None:
+            raise ConfigError(_other_type(kept, f"the cluster has {', '.join(sorted(there))}"))
+        return kept
+    if asked or len(there) < 2:
+        return asked or next(iter(there), None)
     raise ConfigError(
-        f"the cluster has GPUs of several types ({', '.join(sorted(seen.accelerators))}), which may round "
+        f"the cluster has GPUs of several types ({', '.join(sorted(there))}), which may round "
         "differently: name the one to use with device.accelerator"
+    )
+
+
+def _other_type(kept: str, found: str) -> str:
+    return (
+        f"--output was begun on GPUs of the type {kept}, and {found}: other types may round differently, so "
+        f"add GPUs of that type, or give another --output, or set reproducible=false"
     )

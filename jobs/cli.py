@@ -2,7 +2,7 @@
 
 Data goes to stdout, narration to stderr. Exit codes: 0 all done; 1 internal; 2 usage or unreadable
 manifest; 3 finished, but some shots failed, were rejected or were cancelled; 4 another driver writes to OUT,
-or doctor found what would fail; 75 interrupted, can be continued; 130 Ctrl-C.
+or before a run, or by doctor, it was found what would fail; 75 interrupted, can be continued; 130 Ctrl-C.
 """
 
 import json
@@ -21,7 +21,14 @@ from jobs.run_commands import cancel, pause, resume, retry, verify
 from jobs.status_command import status
 from jobs.submit_command import submit
 from jobs.train_command import train
-from ltx_ray.errors import BudgetSpentError, LtxRayError, RunBusyError, RunHopelessError, UserError
+from ltx_ray.errors import (
+    BudgetSpentError,
+    LtxRayError,
+    PreflightError,
+    RunBusyError,
+    RunHopelessError,
+    UserError,
+)
 from ltx_ray.packages import check_packages
 from ltx_ray.version import __version__
 from ltx_ray.visible import visible
@@ -88,7 +95,7 @@ def main() -> None:
 
 def _exit_code(error: LtxRayError) -> Exit:
     match error:
-        case RunBusyError():
+        case RunBusyError() | PreflightError():
             return Exit.PREFLIGHT
         case UserError():
             return Exit.USAGE

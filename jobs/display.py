@@ -79,7 +79,9 @@ def live_view(progress: Progress | None) -> Group:
     parts: list[RenderableType] = [head, stages, Text(foot)]
     if progress.quarantined:
         names = ", ".join(progress.quarantined)
-        parts.append(Text(f"quarantined, because others do what fails there: node {names}", style="red"))
+        parts.append(
+            Text(f"left out, because work fails there or could not begin: node {names}", style="red")
+        )
     if progress.message:
         parts.append(Text(shortened(progress.message), style="yellow"))
     return Group(*parts)
@@ -153,7 +155,7 @@ def status_table(report: Report) -> Table:
     progress = report.progress or {}
     for node in progress.get("quarantined", ()):
         table.add_row(
-            Text("quarantined", style="red"), Text(f"node {visible(node)}: others do what fails there")
+            Text("left out", style="red"), Text(f"node {visible(node)}: work fails there or could not begin")
         )
     if progress.get("message"):
         table.add_row("last trouble", Text(shortened(progress["message"])))

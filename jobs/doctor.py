@@ -92,7 +92,7 @@ def examine(facts: Facts) -> tuple[Finding, ...]:
         findings += [check_closed(ray), check_dashboard(ray), check_nodes(ray)]
         findings += [check_node_versions(here, ray.nodes), check_clocks(ray.nodes)]
         findings += [check_object_store(ray.nodes, config.pools.max_decoded_bytes)]
-        machines = machines_of(ray)
+        machines = machines_of(ray.nodes)
     if machines:
         counted = None if ray is None else gpus_by_host(ray)
         findings += [check_gpus(machines, counted, config.device.kind), check_disks(machines)]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from cluster.facts import Machine, Node, Ray, is_loopback
 from jobs.doctor_checks import Finding, State, Trouble, disk_troubles, judged, size
 from ltx_ray.models.presence import ModelFacts
+from ltx_ray.redact import redacted
 
 _CLOCK_WARNING = 2.0  # seconds
 _CLOCK_FAILED = 10.0  # half of the silence after which a driver counts as dead (ltx_ray/ledger/lease.py)
@@ -145,15 +146,32 @@ def check_output_on_nodes(nodes: Sequence[Node], is_local: bool) -> Finding:
     for name, machine in _machines(nodes):
         if machine.output is not None:
             others[machine.output].append(name)
-    hosts = {machine.hostname for _, machine in _machines(nodes)}
-    if is_local and len(hosts) > 1:
-        advice = "give an --output that every node shares: a folder of a shared disk, or a URL such as s3://bucket/out"
+    if is_local and len(nodes) > 1:
+        advice = (
+            "give an --output that every node shares: a folder of a shared disk that is mounted at the same "
+            "path everywhere, or a URL such as s3://bucket/out"
+        )
     else:
         advice = (
             "give every node the packages, rights and credentials that OUT needs, or give another --output"
         )
     troubles = [Trouble(State.FAILED, f"{_names(names)}: {what}", advice) for what, names in others.items()]
     return judged("output on nodes", "found and written by each of them", troubles)
+
+
+def check_inputs_on_nodes(nodes: Sequence[Node]) -> Finding:
+    """Every node can read the files that rows, and the model, name."""
+    others: defaultdict[str, list[str]] = defaultdict(list)
+    for name, machine in _machines(nodes):
+        for url, what in machine.inputs.items():
+            others[f"{redacted(url)} cannot be read ({redacted(what)})"].append(name)
+    advice = (
+        "put the manifest and its files where every node finds them under the same path or URL, and give "
+        "nodes the packages, rights and credentials; or use `ltx-ray submit`, which copies them beside OUT"
+    )
+    told = list(others.items())
+    troubles = [Trouble(State.FAILED, f"{_names(names)}: {what}", advice) for what, names in told[:_TOLD]]
+    return judged("inputs on nodes", "read by each of them", troubles)
 
 
 def check_model_on_nodes(nodes: Sequence[Node], model: ModelFacts) -> Finding:
@@ -220,9 +238,9 @@ def gpus_by_host(ray: Ray) -> dict[str, float]:
     return dict(counted)
 
 
-def machines_of(ray: Ray) -> list[tuple[str, Machine]]:
+def machines_of(nodes: Iterable[Node]) -> list[tuple[str, Machine]]:
     """The nodes that answered, by name."""
-    return list(_machines(ray.nodes))
+    return list(_machines(nodes))
 
 
 def _machines(nodes: Iterable[Node]) -> Iterable[tuple[str, Machine]]:

@@ -5,22 +5,31 @@ import json
 import os
 import signal
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from actors.host import Host, RenderJob
 from actors.local_pool import LocalSite
 from actors.progress import Progress, Summary
 from cluster.capacity import Capacity, Space
-from cluster.placement import Sizing, accelerator_of, device_of
+from cluster.facts import Gpu
+from cluster.placement import Placement, Sizing, accelerator_of, device_of
+from jobs.memory_check import cards_of, check_memory
 from ltx_ray.config import RenderConfig
 from ltx_ray.errors import ConfigError, WorkerLostError
+from ltx_ray.manifest.first_rows import first_shots
 from ltx_ray.manifest.read import folder_of, read_rows
-from ltx_ray.run import RunSpec, claim
+from ltx_ray.run import RunSpec, claim, keep_accelerator, kept_accelerator
 from ltx_ray.shard import WHOLE, Shard, command_file
 from ltx_ray.storage import Store
+from ltx_ray.types import Shot
 
+Shots = Callable[[], Iterable[Shot]]  # the first ones of a manifest
+Look = Callable[
+    [RunSpec, float, Placement, Shots], object
+]  # at what a run will work on; raises PreflightError
 IN_PROCESS = "in-process"
 _LOOK_SECONDS = 0.25  # between two looks at the run's progress
 _STOP_SECONDS = 3.0  # for the coordinator to say good-bye after Ctrl-C
@@ -82,8 +91,8 @@ def remembered(out: str, shard: Shard) -> RenderRequest:
 def render(request: RenderRequest, watcher: Watcher) -> Summary:
     """Render ``request`` to its end, or to a signal (``Summary.interrupted``). Raises LtxRayError."""
     if request.address == IN_PROCESS:
-        here = Space(float(os.cpu_count() or 1), float(_local_gpus()))
-        job = _job(request, Capacity((here,), (here,)))
+        here = Space(float(os.cpu_count() or 1), float(len(_local_cards())))
+        job, _ = _job(request, Capacity((here,), (here,)), _look_here)
         return asyncio.run(_watch(lambda: Host(job, LocalSite()), watcher))
     return _render_on_ray(request, watcher)
 
@@ -93,30 +102,53 @@ def _render_on_ray(request: RenderRequest, watcher: Watcher) -> Summary:
     from actors.ray_pool import RaySite, RemoteHost
     from cluster.census import census
     from cluster.connect import connected
+    from cluster.node_probe import versions
+    from jobs.preflight import look
 
     here = Capacity((Space(float(os.cpu_count() or 1)),))
     wanted = _sizing(request.config, "cpu").place(here).total_cpus
     with connected(request.address, wanted) as seen:
-        accelerator = accelerator_of(request.config, seen)
-        job = _job(request, census(accelerator).capacity)
-        return asyncio.run(_watch(lambda: RemoteHost(job, RaySite(accelerator)), watcher))
+        store = Store(request.out)
+        accelerator = accelerator_of(request.config, seen, kept_accelerator(store))
+        capacity = census(accelerator).capacity
+        job, run_hash = _job(request, capacity, partial(look, accelerator))
+        if job.run.device == "cuda" and accelerator is not None:
+            keep_accelerator(store, accelerator)
+        site = RaySite(
+            versions=versions(),
+            run_hash=run_hash,
+            accelerator=accelerator,
+            grows=request.config.pools.max_gpus is not None,
+        )
+        return asyncio.run(_watch(lambda: RemoteHost(job, site), watcher))
 
 
-def _job(request: RenderRequest, capacity: Capacity) -> RenderJob:
+def _job(request: RenderRequest, capacity: Capacity, look: Look) -> tuple[RenderJob, str]:
+    """What is to be done, and the hash of OUT's run.json. Nothing is written before all is found well."""
     sizing = _sizing(request.config, device_of(request.config, capacity.gpus))
-    next(iter(read_rows(request.manifest)))  # one that cannot be read is told before anything is written
+    next(iter(read_rows(request.manifest)))  # one that cannot be read is told first
     spec = RunSpec.decide(request.config, request.out, sizing.device, folder_of(request.manifest))
-    claim(Store(request.out), spec, request.shard)
-    return RenderJob(
+    shots = partial(first_shots, request.manifest, request.config, request.limit)
+    placement = sizing.place(capacity)
+    look(spec, sizing.gpus(capacity), placement, shots)
+    run_hash = claim(Store(request.out), spec, request.shard)
+    job = RenderJob(
         manifest=request.manifest,
         run=spec,
         sizing=sizing,
-        placement=sizing.place(capacity),
+        placement=placement,
         owner=uuid.uuid4().hex,
         command=_told(request),
         limit=request.limit,
         shard=request.shard,
     )
+    return job, run_hash
+
+
+def _look_here(run: RunSpec, gpus: float, placement: Placement, shots: Shots) -> None:
+    """In one process there are no nodes, but perhaps GPUs."""
+    if run.device == "cuda" and (cards := cards_of(_local_cards(), None, gpus)):
+        check_memory(run, placement, cards, shots())
 
 
 def _sizing(config: RenderConfig, device: str) -> Sizing:
@@ -174,7 +206,10 @@ def _interrupted(progress: Progress | None) -> Summary:
     return Summary(progress=progress or Progress.none(), interrupted=True, failures=(), cpu_seconds={})
 
 
-def _local_gpus() -> int:
+def _local_cards() -> list[Gpu]:
     import torch
 
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not torch.cuda.is_available():
+        return []
+    found = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+    return [Gpu(name=each.name, memory=each.total_memory) for each in found]

@@ -191,6 +191,7 @@ class PoolsConfig(_Section):
     idle_seconds: float = Field(60, gt=0)  # after which an actor without work is let go
     gpu_shares: dict[str, float] = Field(default_factory=dict)  # GPUs per actor, by stage
     cpu_shares: dict[str, float] = Field(default_factory=dict)  # CPUs per actor, by stage
+    max_downloads: int = Field(8, ge=1)  # nodes that fetch the model's weights at a time
     # Where actors of a stage rather are, if there is such a place: Ray's label ray.io/market-type.
     market: dict[str, Literal["spot", "on-demand"]] = Field(default_factory=dict)
     max_active_shots: int | None = Field(None, ge=1)  # None: two for each denoiser

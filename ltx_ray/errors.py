@@ -44,6 +44,12 @@ class ModelAbsentError(ModelError):
     """A checkpoint of the hub is not on this machine, and was not to be fetched."""
 
 
+class PreflightError(UserError):
+    """What a run would meet on its cluster would spoil it; nothing was begun."""
+
+    kind = "preflight"
+
+
 class MediaError(UserError):
     """An audio, image or video file is missing, broken or not what it claims to be."""
 

@@ -28,10 +28,11 @@ from ltx_ray.planning.plan import PlanSettings
 from ltx_ray.planning.tile_bounds import check_tiles
 from ltx_ray.planning.tiles import TileSettings
 from ltx_ray.shard import WHOLE, Shard
-from ltx_ray.storage import Store
+from ltx_ray.storage import Store, sha256_of
 from ltx_ray.version import __version__
 
 RUN_FILE = "run.json"
+ACCELERATOR_FILE = "accelerator.json"
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
 
 
@@ -85,6 +86,18 @@ class RunSpec:
             device=device,
             folder=folder,
         )
+
+    @property
+    def checkpoint(self) -> str:
+        """The model as actors resolve it: of the hub just the commit that was found when the run began."""
+        return self.model if self.revision is None else f"{self.model.partition('@')[0]}@{self.revision}"
+
+    @property
+    def model_files(self) -> tuple[str, ...]:
+        """What actors read besides the checkpoint: paths or URLs of LoRAs and of an audio adapter."""
+        adapter = self.config.model.audio_adapter
+        named = () if adapter in (None, "none") else (adapter_url(adapter),)
+        return (*(lora.path for lora in self.config.model.lora), *named)
 
     @property
     def access(self) -> Access:
@@ -142,8 +155,8 @@ def _lora_hash(url: str) -> str:
     return weights_hash(data)
 
 
-def claim(store: Store, spec: RunSpec, shard: Shard = WHOLE) -> None:
-    """Make OUT this run's, or find that it is already.
+def claim(store: Store, spec: RunSpec, shard: Shard = WHOLE) -> str:
+    """Make OUT this run's, or find that it is already; the SHA-256 of its file, which never changes.
 
     Raises ConfigError where OUT belongs to a run that would make other bytes, naming what differs, or to one
     that is divided otherwise.
@@ -157,10 +170,12 @@ def claim(store: Store, spec: RunSpec, shard: Shard = WHOLE) -> None:
         "config": spec.config.model_dump(mode="json"),
         "shards": shard.count,
     }
-    if store.create(RUN_FILE, (json.dumps(data, indent=2) + "\n").encode()):
-        return
+    mine = (json.dumps(data, indent=2) + "\n").encode()
+    if store.create(RUN_FILE, mine):
+        return sha256_of(mine)
     try:
-        theirs = json.loads(store.read(RUN_FILE))
+        found = store.read(RUN_FILE)
+        theirs = json.loads(found)
         content, digest = dict(theirs["content"]), theirs["hash"]
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{store.path(RUN_FILE)} should be this program's run.json: {error!r}") from error
@@ -171,6 +186,25 @@ def claim(store: Store, spec: RunSpec, shard: Shard = WHOLE) -> None:
             f"--output {store.url} belongs to a run with another config ({differences}): "
             "give the config that it was begun with, or another --output"
         )
+    return sha256_of(found)
+
+
+def kept_accelerator(store: Store) -> str | None:
+    """The type of GPU on which OUT's shots are made; None: none was chosen yet, or none is known."""
+    try:
+        kind = json.loads(store.read(ACCELERATOR_FILE))["accelerator"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{store.path(ACCELERATOR_FILE)} should name a type of GPU: {error!r}") from error
+    return str(kind)
+
+
+def keep_accelerator(store: Store, kind: str) -> str:
+    """The type of GPU on which OUT's shots are made from now on: ``kind``, unless one was chosen before."""
+    if store.create(ACCELERATOR_FILE, (json.dumps({"accelerator": kind}) + "\n").encode()):
+        return kind
+    return kept_accelerator(store) or kind
 
 
 def num_shards(run: dict[str, Any]) -> int:

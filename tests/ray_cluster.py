@@ -36,9 +36,9 @@ class Cluster:
         self.address = str(cluster.address)
         self._nodes: dict[str, Any] = {}
 
-    def add(self, cpus: int = 8 * SHARE, gpus: int = 0) -> str:
-        """A node, on which all actors of a run fit if nothing else is said; its id."""
-        node = self._cluster.add_node(num_cpus=cpus, num_gpus=gpus, node_ip_address=LOOPBACK)
+    def add(self, cpus: int = 8 * SHARE, gpus: int = 0, **more: Any) -> str:
+        """A node, on which all actors of a run fit if nothing else is said; its id. ``more``: as of Ray."""
+        node = self._cluster.add_node(num_cpus=cpus, num_gpus=gpus, node_ip_address=LOOPBACK, **more)
         self._nodes[node.node_id] = node
         return str(node.node_id)
 

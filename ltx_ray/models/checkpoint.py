@@ -5,7 +5,9 @@ torch is imported only when weights are loaded.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 _PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
+_COMMIT = re.compile("[0-9a-f]{40}")
 _SUFFIXES = (".safetensors", ".json", ".model", ".txt")
 # Only inside the parts' folders: the root of Lightricks/LTX-Video holds 250 GB of single-file checkpoints.
 FETCHED = ["model_index.json", *(f"{part}/*{suffix}" for part in _PARTS for suffix in _SUFFIXES)]
@@ -124,7 +127,8 @@ class Checkpoint:
 def resolve(name: str, *, fetch: bool = True) -> Checkpoint:
     """The checkpoint that ``name`` means: ``tiny``, a folder, or a hub id, perhaps with ``@revision``.
 
-    A hub id is fetched into the Hugging Face cache, or found there; HF_HUB_OFFLINE=1 forbids the network.
+    A hub id is fetched into the Hugging Face cache, or found there; HF_HUB_OFFLINE=1 forbids the network. One
+    with a whole commit that is in the cache, whole, is not asked for.
     Raises ModelError where nothing is found, or what is found cannot be used; without ``fetch``
     ModelAbsentError where a hub id is not in the cache.
     """
@@ -136,12 +140,21 @@ def resolve(name: str, *, fetch: bool = True) -> Checkpoint:
     elif name.startswith((".", "/", "~")):
         raise ModelError(f"the model must be 'tiny', a folder or a hub id, got {name!r}: no such folder")
     else:
-        repository, _, revision = name.partition("@")
-        path = (hub.fetch if fetch else hub.cached)(repository, revision or None, FETCHED)
-        # A snapshot's folder is named by its commit.
-        checkpoint = Checkpoint(repository, path, path.name)
+        return _of_the_hub(name, fetch)
     inspect(checkpoint.path)
     return checkpoint
+
+
+def _of_the_hub(name: str, fetch: bool) -> Checkpoint:
+    repository, _, revision = name.partition("@")
+    if fetch and _COMMIT.fullmatch(revision):
+        # A commit never changes: a thousand actors need not ask the hub whether it has.
+        with suppress(ModelError):
+            return _of_the_hub(name, fetch=False)
+    path = (hub.fetch if fetch else hub.cached)(repository, revision or None, FETCHED)
+    inspect(path)
+    # A snapshot's folder is named by its commit.
+    return Checkpoint(repository, path, path.name)
 
 
 @lru_cache(maxsize=1024)

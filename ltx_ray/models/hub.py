@@ -5,6 +5,8 @@ from pathlib import Path
 
 from ltx_ray.errors import ModelAbsentError, ModelError
 
+_ALWAYS_THERE = "model_index.json"  # in every repository in the diffusers format
+
 
 def fetch(repository: str, revision: str | None, patterns: Sequence[str]) -> Path:
     """The local folder of a repository's snapshot; what of it is missing is fetched. Raises ModelError."""
@@ -48,10 +50,30 @@ def listed(repository: str, revision: str | None, patterns: Sequence[str]) -> di
     return {name: size for name, size in sizes.items() if name in wanted}
 
 
+def check(repository: str, revision: str | None) -> None:
+    """Whether this machine may fetch a repository's files, with its network and its token. Raises
+    ModelError."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, _ALWAYS_THERE, revision=revision))
+    except Exception as error:  # as of fetch
+        raise _not_found(repository, revision, error) from error
+
+
 def _not_found(repository: str, revision: str | None, error: Exception) -> ModelError:
     from huggingface_hub import constants
 
-    mode = "offline (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else f"at {constants.ENDPOINT}"
+    if constants.HF_HUB_OFFLINE:
+        at = f" --revision {revision}" if revision else ""
+        return ModelError(
+            f"the model must be 'tiny', a folder or a hub id, got {repository!r}: there is no such folder, "
+            f"the machine is offline (HF_HUB_OFFLINE is set), and its cache {constants.HF_HUB_CACHE} has no "
+            f"whole revision {revision or 'main'} of it: `hf download {repository}{at} --include "
+            "model_index.json --include '*/*'` where there is a network, then give HF_HOME or the folder; or "
+            f"unset HF_HUB_OFFLINE, and set HF_TOKEN if it is private ({error})"
+        )
+    mode = f"at {constants.ENDPOINT}"
     return ModelError(
         f"the model must be 'tiny', a folder or a hub id, got {repository!r}: there is no such "
         f"folder, and looking for it on the Hugging Face hub, {mode}, revision {revision or 'main'}, "
