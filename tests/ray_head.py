@@ -9,10 +9,11 @@ import tempfile
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 from runs import wait_until
@@ -26,6 +27,7 @@ class Head:
     """A Ray that runs."""
 
     address: str  # URL of the job server
+    gcs: str  # where drivers and nodes reach it
     token: Path
     folder: Path  # in which it was started, of no run
     process: "subprocess.Popen[str]"
@@ -40,7 +42,13 @@ class Head:
 
 
 @contextmanager
-def ray_head(repository: Path) -> Iterator[Head]:
+def ray_head(
+    repository: Path,
+    *,
+    cpus: int = 2,
+    autoscaling: Callable[[str], str] | None = None,  # the autoscaler's config, by the address for nodes
+    variables: Mapping[str, str] = MappingProxyType({}),  # of all its processes
+) -> Iterator[Head]:
     """A head on whose node ``repository`` is installed."""
     with tempfile.TemporaryDirectory(prefix="ltx-", dir="/tmp") as name:
         folder = Path(name)
@@ -53,14 +61,18 @@ def ray_head(repository: Path) -> Iterator[Head]:
         # Drivers would look for 127.0.0.1 at the machine's own address, where nothing is open.
         mine = {_MARK: name, "PYTHONPATH": str(repository), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
         words = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
-        words += ["--num-cpus=2", "--num-gpus=0", "--disable-usage-stats", f"--temp-dir={folder}/ray"]
+        words += [f"--num-cpus={cpus}", "--num-gpus=0", "--disable-usage-stats", f"--temp-dir={folder}/ray"]
         words += ["--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--port={gcs}"]
         words += [f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
         words += [f"--ray-client-server-port={client}", "--object-store-memory=400000000"]
+        address = f"127.0.0.1:{gcs}"
+        if autoscaling is not None:
+            (folder / "autoscaling.yaml").write_text(autoscaling(address))
+            words.append(f"--autoscaling-config={folder}/autoscaling.yaml")
         with (folder / "log").open("wb") as log:
-            environ = {**inherited, **mine, **_access(token)}
+            environ = {**inherited, **mine, **_access(token), **variables}
             process = subprocess.Popen(words, env=environ, cwd=folder, stdout=log, stderr=log, text=True)
-        head = Head(f"http://127.0.0.1:{dashboard}", token, folder, process)
+        head = Head(f"http://127.0.0.1:{dashboard}", address, token, folder, process)
         try:
             wait_until(lambda: _answers(head), process)
             yield head
