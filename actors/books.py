@@ -54,9 +54,12 @@ class Books:
             self._tally.end(result)
             self._observer.ended(result)
             await self._publisher.add(result)
-            if result.status in (Status.DONE, Status.CANCELLED) and not self._limits.keep_work:
-                await self._remove(f"work/{self._shard}/{result.id}")
-        await asyncio.gather(*(self._write_log(result.id, log) for result, log in ended if log.tells))
+        # Side by side: the coordinator waits for it, and a store may take its time for each of them.
+        spent = [result.id for result, _ in ended if result.status in (Status.DONE, Status.CANCELLED)]
+        await asyncio.gather(
+            self._remove([] if self._limits.keep_work else [f"work/{self._shard}/{each}" for each in spent]),
+            *(self._write_log(result.id, log) for result, log in ended if log.tells),
+        )
 
     async def close(self, history: History, begun: Iterable[tuple[str, ShotLog]], *, complete: bool) -> None:
         """The call is over, whether the run is ``complete`` or not; ``begun``: shots that have not ended."""
@@ -64,7 +67,7 @@ class Books:
         # With --limit, there may be work of shots that this call was not asked for.
         keeps = self._limits.keep_work or self._tally.has_failures or history.has_failures
         if complete and not (keeps or history.artefacts):
-            await self._remove(f"work/{self._shard}")
+            await self._remove([f"work/{self._shard}"])
         if self._keeper is not None:
             await asyncio.to_thread(self._keeper.check)
         await self._publisher.finish(
@@ -83,8 +86,8 @@ class Books:
             name = f"logs/{self._shard}/{shot_id}.{self._ledger.epoch}.log"
             await self._publisher.write_log(name, text)
 
-    async def _remove(self, folder: str) -> None:
-        """Delete a folder of OUT that nobody needs any more. Raises LeaseLostError where it is another's."""
-        if self._keeper is not None:
+    async def _remove(self, folders: Sequence[str]) -> None:
+        """Delete folders of OUT that nobody needs any more. Raises LeaseLostError where OUT is another's."""
+        if folders and self._keeper is not None:
             await asyncio.to_thread(self._keeper.check)
-        await self._publisher.remove(folder)
+        await asyncio.gather(*(self._publisher.remove(folder) for folder in folders))

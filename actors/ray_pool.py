@@ -1,4 +1,4 @@
-"""Workers and the coordinator's host as Ray actors. Payloads stay in Ray's object store; receipts travel.
+"""Workers as Ray actors. Payloads stay in Ray's object store; receipts travel.
 
 Ray retries nothing itself (``max_restarts=0``, ``max_task_retries=0``): the coordinator decides.
 """
@@ -6,7 +6,6 @@ Ray retries nothing itself (``max_restarts=0``, ``max_task_retries=0``): the coo
 import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,27 +17,25 @@ from ray.exceptions import (
     RayActorError,
     RayTaskError,
 )
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.fetching import Fetching
-from actors.host import Host, RenderJob
 from actors.nodes import Nodes
 from actors.pool import Pool
-from actors.progress import Progress, Summary
 from actors.recycling import Recycling
-from actors.registry import class_name
-from actors.work import PARTS, Done, Failure
+from actors.registry import actor_class, class_name
+from actors.work import PARTS, Done, Failure, StageActor
 from cluster import node_probe
 from cluster.capacity import Seen, Space
 from cluster.census import ACCELERATOR_LABEL, MARKET_LABEL, NODE_LABEL, accelerator_on, census
 from cluster.fitness import Fitness
 from cluster.inspect import probes_by_value
 from cluster.placement import Placement
-from ltx_ray.errors import InputLostError, LtxRayError, PreflightError, WorkerLostError
+from ltx_ray.errors import InputLostError, PreflightError, WorkerLostError
 from ltx_ray.run import RUN_FILE, RunSpec, keep_accelerator
 from ltx_ray.storage import Store
 from ltx_ray.types import Job, Stage
 
+Actors = Callable[[Stage], Callable[[RunSpec], StageActor]]  # what makes the actors of a stage
 _ANYWHERE = {NODE_LABEL: "!in(none)"}  # where a selector must not be empty
 
 
@@ -81,15 +78,14 @@ def _shell(stage: Stage) -> type[Any]:
             """What ``question`` says there."""
             return question(*words)
 
-        def load(self, stage: Any, run: Any) -> str:
+        def load(self, stage: Any, run: Any, actors: Any) -> str:
             """Make the actor; answers once it is ready."""
-            from actors.registry import actor_class
-
-            self._actor = actor_class(stage)(run)
+            self._actor = actors(stage)(run)
             return str(self._actor.ready())
 
         def run(self, job: Any, *inputs: Any) -> "tuple[Any, ...]":
-            return self._actor.run(job, *inputs)
+            made: tuple[Any, ...] = self._actor.run(job, *inputs)
+            return made
 
     return type(class_name(stage), (Shell,), {})
 
@@ -100,23 +96,24 @@ class RayWorker:
     def __init__(self, stage: Stage, actor: Any, node: str) -> None:
         self._stage = stage
         self._actor = actor
+        self._run = actor.run.options(num_returns=1 + PARTS[stage])
         self.node = node
 
     async def call(self, job: Job, inputs: Sequence[Any]) -> Done:
         """Run ``job`` on the actor. Inputs that are object refs are resolved on the actor's node."""
-        refs = self._actor.run.options(num_returns=1 + PARTS[self._stage]).remote(job, *inputs)
+        refs = self._run.remote(job, *inputs)
         receipt, *parts = refs if isinstance(refs, list) else [refs]
         try:
             # A tuple of one stays a tuple: Ray unpacks only where it makes several objects.
             outcome = await receipt if parts else (await receipt)[0]
         except RayActorError as error:
-            raise WorkerLostError(f"the {self._stage} actor was lost: {_first_line(error)}") from error
+            raise WorkerLostError(f"the {self._stage} actor was lost: {first_line(error)}") from error
         except (ObjectLostError, OwnerDiedError) as error:
             return Done(outcome=_lost(error))
         except RayTaskError as error:
             if isinstance(error.cause, (ObjectLostError, OwnerDiedError)):
                 return Done(outcome=_lost(error))
-            raise WorkerLostError(f"the {self._stage} actor failed: {_first_line(error)}") from error
+            raise WorkerLostError(f"the {self._stage} actor failed: {first_line(error)}") from error
         return Done(outcome=outcome, parts=tuple(parts))
 
     def close(self) -> None:
@@ -157,19 +154,22 @@ class Entry:
 class RayLauncher:
     """Spawns Ray actors of one stage; one that cannot be placed stays pending and makes the cluster grow."""
 
-    def __init__(self, stage: Stage, terms: Terms, entry: Entry) -> None:
+    def __init__(self, stage: Stage, terms: Terms, entry: Entry, actors: Actors) -> None:
         self._stage = stage
         self._terms = terms
         self._entry = entry
+        self._actors = actors
+        # One class for all of them: Ray reads through the code of each class that it meets and sends it to
+        # all nodes, which takes longer than all else of a launch.
+        self._shell: Any = ray.remote(_shell(stage))
 
     async def launch(self, avoided: Collection[str], placed: Callable[[], None]) -> RayWorker:
         """An actor whose parts are loaded, on a node that can do the work. Ray itself puts none on a node
         that is drained. Raises PreflightError where all nodes that there are cannot."""
-        shell: Any = ray.remote(_shell(self._stage))
         site = self._entry.site
         while True:
             asked = self._terms.options({*avoided, *site.unfit()}, site.accelerator)
-            actor = shell.options(max_restarts=0, max_task_retries=0, **asked).remote()
+            actor = self._shell.options(max_restarts=0, max_task_retries=0, **asked).remote()
             try:
                 node = await actor.node.remote()
                 if self._terms.space.gpus:
@@ -180,7 +180,7 @@ class RayLauncher:
                 problem = await self._entry.problem(actor, node)
                 if problem is None:
                     placed()
-                    await actor.load.remote(self._stage, self._entry.run)
+                    await actor.load.remote(self._stage, self._entry.run, self._actors)
                     return RayWorker(self._stage, actor, node)
             except (RayActorError, OutOfMemoryError) as error:  # by the latter Ray kills for want of memory
                 raise WorkerLostError(f"a {self._stage} actor was lost at its start: {error}") from error
@@ -200,6 +200,7 @@ class RaySite:
     accelerator: str | None = None  # type of the GPUs that are used; None: the first one decides
     grows: bool = False  # it may add nodes
     fitness: Fitness = field(default_factory=Fitness)
+    actors: Actors = actor_class  # others than the stages' own only where they are measured
 
     def pools(self, run: RunSpec, placement: Placement, nodes: Nodes) -> dict[Stage, Pool]:
         """A pool of Ray actors for each stage."""
@@ -212,6 +213,7 @@ class RaySite:
                     stage,
                     Terms(placement.space(stage), config.market.get(stage.value)),
                     entry,
+                    self.actors,
                 ),
                 placement.sizes[stage],
                 nodes,
@@ -249,44 +251,8 @@ class RaySite:
             raise PreflightError(reason)
 
 
-class RemoteHost:
-    """A ``Host`` that is a Ray actor, seen from the driver. Its death ends the actors that it owns."""
-
-    def __init__(self, job: RenderJob, site: RaySite) -> None:
-        # It only decides, and lives beside the driver where it can: without that it is of no use.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        self._actor: Any = (
-            ray.remote(Host)
-            .options(num_cpus=0, max_restarts=0, max_task_retries=0, scheduling_strategy=here)
-            .remote(job, site)
-        )
-
-    async def run(self) -> Summary:
-        """Render. Raises WorkerLostError where the coordinator's process went away."""
-        try:
-            summary: Summary = await self._actor.run.remote()
-        except RayActorError as error:
-            raise WorkerLostError(f"the coordinator was lost: {_first_line(error)}") from error
-        except RayTaskError as error:
-            raise (error.cause if isinstance(error.cause, LtxRayError) else error) from None
-        return summary
-
-    async def progress(self) -> Progress | None:
-        """How far the run is; None while nobody can tell."""
-        try:
-            progress: Progress | None = await self._actor.progress.remote()
-        except RayActorError:
-            return None
-        return progress
-
-    async def stop(self) -> None:
-        """Stop soon."""
-        with suppress(RayActorError):
-            await self._actor.stop.remote()
-
-
 def _lost(error: Exception) -> Failure:
-    return Failure(kind=InputLostError.kind, message=_first_line(error), traceback=str(error), retryable=True)
+    return Failure(kind=InputLostError.kind, message=first_line(error), traceback=str(error), retryable=True)
 
 
 def _last_line(error: Exception) -> str:
@@ -294,5 +260,5 @@ def _last_line(error: Exception) -> str:
     return str(error).strip().rpartition("\n")[2] or type(error).__name__
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

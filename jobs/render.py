@@ -99,7 +99,8 @@ def render(request: RenderRequest, watcher: Watcher) -> Summary:
 
 def _render_on_ray(request: RenderRequest, watcher: Watcher) -> Summary:
     # Only here: --help, and --address in-process, need no Ray.
-    from actors.ray_pool import RaySite, RemoteHost
+    from actors.ray_pool import RaySite
+    from actors.remote_host import RemoteHost
     from cluster.census import census
     from cluster.connect import connected
     from cluster.node_probe import versions

@@ -9,7 +9,7 @@ from ltx_ray.decoding.blend import ramp_weights
 from ltx_ray.errors import ConfigError
 from ltx_ray.planning.geometry import Ratios, frames_of, latent_at
 from ltx_ray.planning.tile_bounds import smallest_tile_size
-from ltx_ray.planning.tiles import TileSettings, plan_slabs, whole_axis
+from ltx_ray.planning.tiles import TileSettings, balanced, plan_slabs, space_interval, whole_axis
 from ltx_ray.types import Interval, Slab
 
 # A busy machine is no failure.
@@ -143,6 +143,29 @@ def _settings(**changes: object) -> TileSettings:
         "bytes_per_cell": 786_432,
     }
     return TileSettings(**{**given, **changes})  # type: ignore[arg-type]
+
+
+@unhurried
+@given(_cases())
+def test_no_other_cut_of_a_frame_within_the_bounds_decodes_less(case) -> None:
+    _, _, rows, columns, cut, slabs = case
+
+    def cells(parts: int, side: int) -> list[int]:
+        axes = [space_interval(core, side, cut, RATIOS) for core in balanced(side, parts)]
+        return [axis.in_stop - axis.in_start for axis in axes]
+
+    def sizes(side: int) -> list[list[int]]:
+        least = max(-(-cut.ramp // RATIOS.space), 1)
+        found = [cells(parts, side) for parts in range(1, max(side // least, 1) + 1)]
+        return [each for each in found if not cut.tile_size or max(each) * RATIOS.space <= cut.tile_size]
+
+    depth = max(slab.t.in_stop - slab.t.in_start for slab in slabs)
+    budget = cut.tile_bytes // (depth * cut.bytes_per_cell)
+    planned = sum(
+        (tile.y.in_stop - tile.y.in_start) * (tile.x.in_stop - tile.x.in_start) for tile in slabs[0].tiles
+    )
+    for ys in sizes(rows):
+        assert all(planned <= sum(ys) * sum(xs) for xs in sizes(columns) if max(ys) * max(xs) <= budget)
 
 
 def test_a_budget_too_small_for_any_tile_says_what_to_raise() -> None:

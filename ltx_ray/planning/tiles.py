@@ -6,7 +6,9 @@ In time, the frame that is nearest a block's start is never used where the block
 decoder makes one frame of a block's first latent, but the ratio's many of the same latent elsewhere.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 from ltx_ray.config import DecodingConfig
@@ -52,7 +54,7 @@ class TileSettings:
 class _Cut:
     """One axis cut into parts, and what that costs, in latents with their halos."""
 
-    intervals: list[Interval]
+    intervals: tuple[Interval, ...]
     parts: int
     longest: int
     total: int
@@ -141,7 +143,7 @@ def plan_slabs(
 
 
 def _slabs(
-    num_frames: int, times: list[Interval], ys: list[Interval], xs: list[Interval]
+    num_frames: int, times: Sequence[Interval], ys: Sequence[Interval], xs: Sequence[Interval]
 ) -> tuple[Slab, ...]:
     tiles = tuple(
         Tile(index=row * len(xs) + column, y=y, x=x)
@@ -160,7 +162,7 @@ def _slabs(
     )
 
 
-def _time_cuts(latents: int, settings: TileSettings, ratios: Ratios) -> list[_Cut]:
+def _time_cuts(latents: int, settings: TileSettings, ratios: Ratios) -> tuple[_Cut, ...]:
     """Cuts in time, from the fewest slabs that ``slab_frames`` allows to slabs of the least length.
 
     Slabs become longer than ``slab_frames`` only where they could not hold their two ramps otherwise.
@@ -173,13 +175,17 @@ def _time_cuts(latents: int, settings: TileSettings, ratios: Ratios) -> list[_Cu
     fewest = {ceil_div(latents, size) for size in range(2, most + 1)}
     fewest |= {ceil_div(latents - 1, size) for size in range(2, most)}
     counts = sorted({max(min(count, limit), 1) for count in fewest})
-    return [
-        _cut([time_interval(core, latents, settings, ratios) for core in balanced(latents, n)])
-        for n in counts
-    ]
+    return _useful(
+        [
+            _cut([time_interval(core, latents, settings, ratios) for core in balanced(latents, n)])
+            for n in counts
+        ]
+    )
 
 
-def _space_cuts(cells: int, settings: TileSettings, ratios: Ratios) -> list[_Cut]:
+# Shots of a manifest are of few sizes, and finding these anew is most of what planning one costs.
+@lru_cache(maxsize=64)
+def _space_cuts(cells: int, settings: TileSettings, ratios: Ratios) -> tuple[_Cut, ...]:
     """Cuts of one spatial axis within ``tile_size``, from the fewest parts to parts that just hold ramps.
 
     Raises ConfigError where there is none.
@@ -190,7 +196,7 @@ def _space_cuts(cells: int, settings: TileSettings, ratios: Ratios) -> list[_Cut
         _cut([space_interval(core, cells, settings, ratios) for core in balanced(cells, n)]) for n in counts
     ]
     if settings.tile_size is None:
-        return cuts
+        return _useful(cuts)
     within = [cut for cut in cuts if cut.longest * ratios.space <= settings.tile_size]
     if not within:
         smallest = min(cut.longest for cut in cuts) * ratios.space
@@ -200,9 +206,18 @@ def _space_cuts(cells: int, settings: TileSettings, ratios: Ratios) -> list[_Cut
             f"ramp of {settings.ramp} pixels: raise it, or lower decoding.tile_overlap (or decoding.halo and "
             "decoding.ramp)"
         )
-    return within
+    return _useful(within)
 
 
-def _cut(intervals: list[Interval]) -> _Cut:
+def _useful(cuts: Sequence[_Cut]) -> tuple[_Cut, ...]:
+    """Without those that cost as much as one of fewer parts, or more, and have no smaller tiles."""
+    kept: list[_Cut] = []
+    for cut in cuts:
+        if not any(other.longest <= cut.longest and other.total <= cut.total for other in kept):
+            kept.append(cut)
+    return tuple(kept)
+
+
+def _cut(intervals: Sequence[Interval]) -> _Cut:
     lengths = [interval.in_stop - interval.in_start for interval in intervals]
-    return _Cut(intervals=intervals, parts=len(lengths), longest=max(lengths), total=sum(lengths))
+    return _Cut(intervals=tuple(intervals), parts=len(lengths), longest=max(lengths), total=sum(lengths))
