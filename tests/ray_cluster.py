@@ -42,10 +42,11 @@ class Cluster:
         self._nodes[node.node_id] = node
         return str(node.node_id)
 
-    def top_up(self, count: int) -> None:
-        """There are ``count`` nodes beside the head."""
+    def top_up(self, count: int, cpus: int = 8 * SHARE) -> list[str]:
+        """There are ``count`` nodes beside the head; their ids."""
         while len(self._nodes) < count:
-            self.add()
+            self.add(cpus)
+        return list(self._nodes)
 
     def remove(self, node: str) -> None:
         """It is gone from one moment to the next, as a machine that loses its power."""

@@ -35,7 +35,7 @@ def write_manifest(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
     return path
 
 
-def command(manifest: Path, out: Path, *options: str, settings: Iterable[str] = QUICK) -> list[str]:
+def command(manifest: Path, out: Path | str, *options: str, settings: Iterable[str] = QUICK) -> list[str]:
     """``ltx-ray render`` as a list of words."""
     sets = [word for setting in settings for word in ("--set", setting)]
     return [sys.executable, "-m", "jobs.cli", "render", str(manifest), "-o", str(out), *options, *sets]
