@@ -4,9 +4,10 @@ import logging
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import psutil
@@ -33,10 +34,14 @@ def connected(address: str, local_cpus: float) -> Iterator[Seen]:
     Raises ConfigError where no Ray answers, UserError where workers would import packages that are not ours.
     """
     check_folder(Path.cwd())
-    if address == "local":
-        with _own_ray(local_cpus) as seen:
-            yield seen
-        return
+    # What a node has to complain of Ray prints on the driver's stdout, in the middle of a JSON document.
+    found = _own_ray(local_cpus) if address == "local" else _other_ray(address)
+    with redirect_stdout(sys.stderr), found as seen:
+        yield seen
+
+
+@contextmanager
+def _other_ray(address: str) -> Iterator[Seen]:
     _check_port(address)
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
