@@ -58,6 +58,8 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/render.py
 	$(BIN)/python benchmarks/memory.py media
 	$(BIN)/python benchmarks/memory.py rows
+	$(BIN)/python benchmarks/farm.py busy
+	$(BIN)/python benchmarks/farm.py calls
 
 train-tiny: $(INSTALLED)
 	$(BIN)/python -m ltx_ray.training.tiny $(TINY)
