@@ -27,7 +27,10 @@ from ltx_ray.types import Shot
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("ltx_ray", "cluster", "actors", "jobs")  # each may import those before it, and itself
-RAY_PLACES = {"actors/ray_pool.py", *(f"jobs/{name}.py" for name in ("render", "submit", "status", "train"))}
+RAY_PLACES = {
+    *(f"actors/{name}.py" for name in ("ray_pool", "remote_host")),
+    *(f"jobs/{name}.py" for name in ("render", "submit", "status", "train")),
+}
 HEAVY = ("torch", "ray", "diffusers", "transformers", "pyarrow", "pandas", "av", "numpy")
 
 
@@ -97,7 +100,11 @@ def test_ray_is_imported_only_where_the_cluster_is_met() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["--version"], *([name, "--help"] for name in ("render", "submit", "status", "validate"))],
+    [
+        ["--help"],
+        ["--version"],
+        *([name, "--help"] for name in ("render", "submit", "status", "plan", "validate")),
+    ],
 )
 def test_help_loads_nothing_heavy(words: list[str]) -> None:
     code = (
