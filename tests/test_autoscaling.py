@@ -57,6 +57,7 @@ def told(farm: Farm) -> str:
     return f"nodes: {steps}; they lived for {lives} s\n"
 
 
+@pytest.mark.slow
 def test_a_manifest_takes_a_cluster_from_no_node_to_three_and_back(
     undisturbed: dict[str, str], tmp_path: Path
 ) -> None:

@@ -209,7 +209,8 @@ def test_every_node_of_a_cluster_is_asked_and_an_open_one_is_found(
         from cluster.inspect import inspect_ray
         from jobs.doctor_nodes import check_nodes
         with connected({open_cluster.address!r}, 1.0):
-            print(check_nodes(inspect_ray(None, "tiny", seconds=0.0)))
+            found = check_nodes(inspect_ray(None, "tiny", seconds=0.0))
+        print(found)
     """
     told = finish(start([sys.executable, "-c", code]))
     assert "failed" in told

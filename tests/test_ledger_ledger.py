@@ -215,7 +215,7 @@ def test_two_drivers_that_begin_at_once_get_different_epochs_or_are_refused(tmp_
     begun = [outcome for outcome in outcomes if isinstance(outcome, int)]
     assert begun
     assert sorted(begun) == list(range(1, len(begun) + 1))
-    assert all("only one can write to a run" in o for o in outcomes if isinstance(o, str))
+    assert all("only one can write to it" in o for o in outcomes if isinstance(o, str))
 
 
 def test_a_second_writer_in_the_same_epoch_is_refused(store: Store) -> None:

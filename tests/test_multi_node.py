@@ -169,6 +169,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_two_shards_on_s3_share_a_cluster_that_loses_a_node(
     nodes: Cluster, few: tuple[Path, dict[str, str]], s3_out: str, tmp_path: Path
 ) -> None:
