@@ -10,17 +10,16 @@ It imports neither ray nor torch, and asks the event loop for the time, so that 
 
 import asyncio
 from collections.abc import Callable, Iterator
-from operator import itemgetter
 
-from actors.admission import DecodeQueue, Priority
 from actors.books import Books
 from actors.deadline import Deadlines
+from actors.dispatcher import Dispatcher, Event
 from actors.intake import Intake, Skipped
 from actors.keeper import Keeper
 from actors.node_care import Look, NodeCare
 from actors.nodes import Nodes
 from actors.observer import Observer
-from actors.pool import Pool, Terms
+from actors.pool import Pool
 from actors.progress import Progress, Summary, Tally
 from actors.publisher import Publisher
 from actors.rejection import rejection, row_error
@@ -30,7 +29,7 @@ from actors.shot_log import ShotLog
 from actors.shot_run import ShotRun
 from actors.sizer import ShotsLeft, Sizer
 from actors.steering import Steering
-from actors.work import OUT_OF_MEMORY, Done, Failure
+from actors.work import OUT_OF_MEMORY, Failure
 from actors.worker import PoolBrokenError
 from cluster.capacity import Capacity
 from cluster.placement import Placement
@@ -45,14 +44,11 @@ from ltx_ray.ledger.control import Request, Standing
 from ltx_ray.ledger.history import History
 from ltx_ray.ledger.ledger import Ledger
 from ltx_ray.ledger.records import ArtefactRecord
-from ltx_ray.manifest.index import LONG
 from ltx_ray.manifest.row import RowError
 from ltx_ray.run import RunSpec
 from ltx_ray.types import Receipt, Shot, ShotResult, Stage, Status, Task
 
 _ROWS_PER_STEP = 1000  # rejected or skipped between two looks at the pools
-_RANKED = 0.95  # of the work that was left when the chunks that wait were last ordered
-Event = tuple[ShotRun, Task, Done]
 
 
 class Coordinator:
@@ -86,20 +82,25 @@ class Coordinator:
         self._intake = Intake(spec, rows, history, cost, epoch=ledger.epoch, shard=shard)
         self._cost, self._max_active = cost, max_active
         self._active: dict[str, ShotRun] = {}
-        self._touched: dict[ShotRun, None] = {}  # in whose frontiers tasks may have become ready
-        self._decodes = DecodeQueue(spec.config.pools.max_decoded_bytes)
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()  # None: only look up
-        self._in_flight: set[asyncio.Task[None]] = set()
         self._tally = Tally(total, total_cost, shares.gpus if shares else {}, gpu_hours)
         self._observer = observer or Observer()
         self._books = Books(ledger, publisher, keeper, self._tally, self._limits, shard, self._observer)
-        self._ranked_at = total_cost
         self._failed = 0  # shots, in this call
         self._stopping = self._exhausted = self._is_warm = False
         self._steering = Steering(pools, ledger, history.cancelled, standing or Standing())
         self._deadlines = Deadlines(spec.config)
         self._sizer, say = sizer, self._tally.say
         self._care = NodeCare(nodes or Nodes(), look, Room(pools, say, shares), say, self._resize)
+        self._dispatcher = Dispatcher(
+            pools,
+            self._care,
+            self._tally,
+            self._deadlines,
+            spec.config.pools.max_decoded_bytes,
+            self._events.put_nowait,
+            self._broke,
+        )
         self._fatal: LtxRayError | None = None
 
     async def run(self) -> Summary:
@@ -113,7 +114,8 @@ class Coordinator:
             while not self._stopping:
                 self._admit()
                 self._warm_up()
-                self._dispatch()
+                if not self._steering.paused:
+                    self._dispatcher.dispatch()
                 await self._books.commit()
                 if self._is_complete:
                     break
@@ -159,9 +161,9 @@ class Coordinator:
         return self._tally.progress(
             now=asyncio.get_running_loop().time(),
             pools={stage: pool.state() for stage, pool in self._pools.items()},
-            waiting={Stage.DECODE: len(self._decodes)},
+            waiting={Stage.DECODE: len(self._dispatcher.decodes)},
             running=len(self._active),
-            decoded_bytes=self._decodes.in_flight,
+            decoded_bytes=self._dispatcher.decodes.in_flight,
             paused=self._steering.paused,
             quarantined=self._care.quarantined,
         )
@@ -169,15 +171,11 @@ class Coordinator:
     @property
     def peak_decoded_bytes(self) -> int:
         """Most bytes of decoded pixels that were ever in flight."""
-        return self._decodes.peak
+        return self._dispatcher.decodes.peak
 
     def oldest(self) -> dict[Stage, float]:
         """Seconds for which the first task of each stage that could begin has waited."""
-        since = {stage: pool.oldest() for stage, pool in self._pools.items()}
-        both = (since[Stage.DECODE], self._decodes.oldest)
-        since[Stage.DECODE] = min((moment for moment in both if moment is not None), default=None)
-        now = asyncio.get_running_loop().time()
-        return {stage: 0.0 if moment is None else now - moment for stage, moment in since.items()}
+        return self._dispatcher.oldest()
 
     def say(self, message: str) -> None:
         """Tell whoever watches the run."""
@@ -215,7 +213,7 @@ class Coordinator:
 
     def _begin(self, active: ShotRun) -> None:
         self._active[active.shot.id] = active
-        self._touched[active] = None
+        self._dispatcher.touch(active)
         self._tally.drop(active.cost - active.remaining_cost)
         if self._sizer:
             self._sizer.admit(active.plan.tasks)
@@ -225,74 +223,12 @@ class Coordinator:
         elif self._steering.has_cancelled(active.shot.id):
             self._cancel(active)
 
-    # -- ready tasks go to the pools -----------------------------------------------------------------
-
     def _warm_up(self) -> None:
         """With the first shot, start a worker of every stage: each will be needed."""
         if self._active and not self._is_warm:
             self._is_warm = True
             for pool in self._pools.values():
                 pool.warm_up()
-
-    def _dispatch(self) -> None:
-        if self._steering.paused:
-            return
-        touched, self._touched = self._touched, {}
-        ready = [
-            (self._priority(active, task), active, task)
-            for active in touched
-            if not active.closed
-            for task in active.frontier.take_ready()
-        ]
-        now = asyncio.get_running_loop().time()
-        for priority, active, task in sorted(ready, key=itemgetter(0)):
-            if task.key.stage is Stage.DECODE:
-                self._decodes.hold(priority, active, task, now)
-            else:
-                self._submit(priority, active, task)
-        for priority, active, task in self._decodes.admit():
-            if active.has_inputs(task):
-                self._submit(priority, active, task)
-            else:  # a chunk was lost while the task waited
-                self._retry(active, task)
-
-    def _priority(self, active: ShotRun, task: Task) -> Priority:
-        """Lower goes first: the row's priority; chains that are longer than a fair share of what is left, for
-        they would be the last to end, the longest of them first; the manifest's order."""
-        share = self._tally.cost_left / max(self._pools[Stage.DENOISE].most, 1)
-        left = active.remaining_cost
-        length = -left if left > LONG * share else 0.0
-        return (-active.shot.priority, length, active.sequence, task.key.index, task.key.tile)
-
-    def _rank(self) -> None:
-        """Order the chunks that wait anew, once so much work is done that others of them are long now."""
-        if self._tally.cost_left < _RANKED * self._ranked_at:
-            self._ranked_at = self._tally.cost_left
-            self._pools[Stage.DENOISE].rank(lambda job: self._priority(self._active[job.shot.id], job.task))
-
-    def _submit(self, priority: Priority, active: ShotRun, task: Task) -> None:
-        stage, job = task.key.stage, active.job(task)
-        terms = Terms(
-            seconds=self._deadlines.of(stage, task.cost),
-            alone=active.tries[task.key].alone,
-            shunned=self._care.shunned(active.place(task.key)),
-        )
-        future = self._pools[stage].submit(job, active.inputs(task), priority, terms)
-        active.pending.add(future)
-        future.add_done_callback(active.pending.discard)
-
-        async def perform() -> None:
-            try:
-                done = await future
-            except PoolBrokenError as error:
-                self._fatal = self._fatal or error
-                self.stop()
-                return
-            self._events.put_nowait((active, task, done))
-
-        performing = asyncio.get_running_loop().create_task(perform())
-        self._in_flight.add(performing)
-        performing.add_done_callback(self._in_flight.discard)
 
     # -- receipts become commits ---------------------------------------------------------------------
 
@@ -325,20 +261,24 @@ class Coordinator:
             before = active.remaining_cost
             active.complete(receipt, done, record)
             self._tally.spend(before - active.remaining_cost)
-            self._touched[active] = None
+            self._dispatcher.touch(active)
             self._learn(receipt, active.cost_of(receipt.key))
             self._care.succeeded(done.worker_node, active.place(receipt.key))
             self._tally.count(receipt)
             self._observer.done(active, receipt, done)
             if receipt.key.stage is Stage.ASSEMBLE:
-                self._decodes.release(active.shot.id, receipt.key.index)
+                self._dispatcher.encoded(active, receipt.key.index)
             if active.frontier.finished:
                 self._end(active, active.result(self._spec, Status.DONE))
-        self._rank()
         spent = self._tally.overspent(self._limits.max_gpu_hours)
         if spent is not None and not (self._stopping or self._is_complete):
             self._fatal = self._fatal or spent
             self.stop()
+
+    def _broke(self, error: PoolBrokenError) -> None:
+        """Nothing of a stage can ever be done."""
+        self._fatal = self._fatal or error
+        self.stop()
 
     def _learn(self, receipt: Receipt, cost: float) -> None:
         self._deadlines.learn(receipt.key.stage, cost, receipt.seconds)
@@ -371,7 +311,7 @@ class Coordinator:
                 self._care.failed(node, active.place(task.key), counts=failure.kind in BLAMED)
             if failure.kind == BadResultError.kind and task.key.stage is Stage.ASSEMBLE:
                 active.lose(task, ())  # its tiles are decoded anew: they may be what is bad
-            self._retry(active, task)
+            self._dispatcher.retry(active, task)
         elif verdict is Verdict.REJECT:
             wrong = row_error(active.shot, failure.message)
             self._end(active, rejection(wrong, self._spec, active.generation))
@@ -380,10 +320,6 @@ class Coordinator:
             if failure.kind == OUT_OF_MEMORY and failure.needed:
                 text = f"{text.rstrip()}\n{failure.needed}{' (alone on its node)' if was_alone else ''}"
             self._end(active, active.result(self._spec, Status.FAILED, failure.kind, text))
-
-    def _retry(self, active: ShotRun, task: Task) -> None:
-        active.frontier.retry(task.key)
-        self._touched[active] = None
 
     def _cancel(self, active: ShotRun) -> None:
         self._end(active, active.result(self._spec, Status.CANCELLED, "cancelled", "cancelled by request"))
@@ -398,7 +334,7 @@ class Coordinator:
                     f"was {result.id} ({result.error_kind}): mend it, then give `ltx-ray retry OUT --failed`"
                 )
                 self.stop()
-        self._decodes.drop(active)
+        self._dispatcher.drop(active)
         self._care.forget(active.shot.id)
         self._tally.drop(active.remaining_cost)
         active.close()
@@ -411,9 +347,7 @@ class Coordinator:
     async def _shut_down(self) -> None:
         for pool in self._pools.values():
             await pool.close(settled=self._is_complete)
-        for performing in self._in_flight:
-            performing.cancel()
-        await asyncio.gather(*self._in_flight, return_exceptions=True)
+        await self._dispatcher.close()
         if isinstance(self._fatal, StorageError):
             return  # what is committed is safe; the derived files are made again by the next call
         begun = [(shot_id, active.log) for shot_id, active in self._active.items()]

@@ -182,11 +182,10 @@ def check_nothing_left(coordinator: Coordinator, pools: dict[Stage, Pool], *, is
     for pool in pools.values():
         state = pool.state()
         assert (state.queued, state.running, state.workers, state.launching) == (0, 0, 0, 0)
-    assert not coordinator._in_flight
+    assert not coordinator._dispatcher._in_flight
     if is_complete:
         assert not coordinator._active
-        assert coordinator._decodes.in_flight == 0
-        assert len(coordinator._decodes) == 0
+        assert coordinator._dispatcher.is_idle
 
 
 def output_rows(out: str) -> list[dict[str, Any]]:
