@@ -14,7 +14,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 import fsspec
 import pytest
 from fragile_store import FragileFileSystem
+from hypothesis import HealthCheck, settings
 from s3 import s3_server
+
+# How long an example takes says what else the machine does: speed has its own place, in benchmarks/.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
