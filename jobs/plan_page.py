@@ -1,5 +1,6 @@
 """A plan as a page of HTML that stands alone: figures, who works when, and what more GPUs would bring."""
 
+import heapq
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -140,8 +141,6 @@ def _gantt(bars: Bars, makespan: float) -> str:
 
 def lanes_of(begins: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.int64]:
     """A lane for each bar, so that no two in a lane overlap: the lowest that is free when it begins."""
-    import heapq
-
     lanes = np.zeros(len(begins), np.int64)
     free: list[int] = []
     taken: list[tuple[float, int]] = []

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
-from small_vae import RELEASED
+from small_vae import RELEASED, RELEASED_ENCODERS
 from transformers import T5Config, T5EncoderModel
 
 from ltx_ray.models.build_tiny import SCHEDULER_CONFIG
@@ -16,16 +16,6 @@ from ltx_ray.models.tiny_text import make_tokenizer
 T5_XXL = {
     **{"vocab_size": 32128, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64},
     **{"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
-}
-# The encoder of the VAE of 0.9.5; its decoder is that of RELEASED.
-ENCODER_095: dict[str, Any] = {
-    "block_out_channels": (128, 256, 512, 1024, 2048),
-    "down_block_types": ("LTXVideo095DownBlock3D",) * 4,
-    "layers_per_block": (4, 6, 6, 2, 2),
-    "spatio_temporal_scaling": (True, True, True, True),
-    "downsample_type": ("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
-    "spatial_compression_ratio": 32,
-    "temporal_compression_ratio": 8,
 }
 TRANSFORMERS: dict[str, dict[str, Any]] = {
     "2b": {},
@@ -38,7 +28,7 @@ def sparse_checkpoint(folder: Path, size: str = "2b") -> Path:
     with torch.device("meta"):
         models = {
             "transformer": LTXVideoTransformer3DModel(**TRANSFORMERS[size]),
-            "vae": AutoencoderKLLTXVideo(**RELEASED["0.9.5"], **ENCODER_095),
+            "vae": AutoencoderKLLTXVideo(**RELEASED["0.9.5"], **RELEASED_ENCODERS["0.9.5"]),
             "text_encoder": T5EncoderModel(T5Config(**T5_XXL)),
         }
     for part, model in models.items():

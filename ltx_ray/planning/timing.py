@@ -8,7 +8,6 @@ other stages have none.
 """
 
 import json
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -43,13 +42,6 @@ class Profile(BaseModel):
         time = self.stages[task.key.stage]
         return time.base + task.cost * (time.rate + time.quadratic * tokens(task, frame))
 
-    def work(self, plan: ShotPlan) -> dict[Stage, float]:
-        """Seconds that each stage works for a shot."""
-        found = dict.fromkeys(Stage, 0.0)
-        for task in plan.tasks:
-            found[task.key.stage] += self.seconds(task, plan.frame)
-        return found
-
     def chain(self, plan: ShotPlan) -> float:
         """Seconds that a shot takes at least, with as many actors as it can use: its longest path."""
         ends: dict[Any, float] = {}
@@ -76,12 +68,3 @@ def tokens(task: Task, frame: Frame) -> int:
     """Tokens that the transformer sees at once in ``task``; 0 for other stages."""
     chunk = task.work
     return (chunk.length + chunk.tail) * frame.rows * frame.columns if isinstance(chunk, Chunk) else 0
-
-
-def added(works: Iterable[Mapping[Stage, float]]) -> dict[Stage, float]:
-    """The sum of what shots take of each stage."""
-    total = dict.fromkeys(Stage, 0.0)
-    for work in works:
-        for stage, seconds in work.items():
-            total[stage] += seconds
-    return total
