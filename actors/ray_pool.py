@@ -4,6 +4,7 @@ Ray retries nothing itself (``max_restarts=0``, ``max_task_retries=0``): the coo
 """
 
 import asyncio
+import pickle
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -83,8 +84,10 @@ def _shell(stage: Stage) -> type[Any]:
             self._actor = actors(stage)(run)
             return str(self._actor.ready())
 
-        def run(self, job: Any, *inputs: Any) -> "tuple[Any, ...]":
-            made: tuple[Any, ...] = self._actor.run(job, *inputs)
+        def run(self, job: bytes, *inputs: Any) -> "tuple[Any, ...]":
+            import pickle
+
+            made: tuple[Any, ...] = self._actor.run(pickle.loads(job), *inputs)
             return made
 
     return type(class_name(stage), (Shell,), {})
@@ -101,7 +104,8 @@ class RayWorker:
 
     async def call(self, job: Job, inputs: Sequence[Any]) -> Done:
         """Run ``job`` on the actor. Inputs that are object refs are resolved on the actor's node."""
-        refs = self._run.remote(job, *inputs)
+        # Ray looks at each object that it pickles with Python code of its own; bytes are only copied.
+        refs = self._run.remote(pickle.dumps(job, pickle.HIGHEST_PROTOCOL), *inputs)
         receipt, *parts = refs if isinstance(refs, list) else [refs]
         try:
             # A tuple of one stays a tuple: Ray unpacks only where it makes several objects.

@@ -26,13 +26,17 @@ class RemoteHost:
         )
 
     async def run(self) -> Summary:
-        """Render. Raises WorkerLostError where the coordinator's process went away."""
+        """Render; then its process is gone. Raises WorkerLostError where it went away before that."""
         try:
             summary: Summary = await self._actor.run.remote()
         except RayActorError as error:
             raise WorkerLostError(f"the coordinator was lost: {first_line(error)}") from error
         except RayTaskError as error:
             raise (error.cause if isinstance(error.cause, LtxRayError) else error) from None
+        finally:
+            # All is written. Left to itself, an async actor that nobody refers to any more may hang in Ray's
+            # own end of it, joining threads, for as long as the cluster lives.
+            ray.kill(self._actor, no_restart=True)
         return summary
 
     async def progress(self) -> Progress | None:

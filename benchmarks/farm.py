@@ -10,8 +10,8 @@ by the actors, and ledger, lease and publisher on a local OUT. Shots are of 1080
 ``busy``: stages take a tenth of the time that they would take on an H200, so that the coordinator has ten
 times as much to do. How much of their time denoisers are at work between the first chunk and the last: from
 when each is ready, and an actor that is let go counts as idle from then on. ``calls``: stages take no time.
-How many stage calls there are in a second between the first tenth and the last, and what the coordinator's
-process uses of a core meanwhile. ``--profile`` tells where its time goes (and slows it down).
+How many stage calls there are in a second from when all actors are ready until the last tenth, and what the
+coordinator's process uses of a core meanwhile. ``--profile`` tells where its time goes (and slows it down).
 """
 
 import argparse
@@ -121,7 +121,7 @@ class Sleeper(StageActor):
 
     def __init__(self, run: RunSpec, *, scale: float, log: str) -> None:
         super().__init__(run)
-        self._scale, self._log = scale, Path(log) / f"{os.getpid()}.csv"
+        self._scale, self._log = scale, (Path(log) / f"{os.getpid()}.csv").open("a", buffering=1)
         self._ready = time.time()
 
     def work(self, job: Job, inputs: Sequence[Any]) -> Made:
@@ -133,8 +133,7 @@ class Sleeper(StageActor):
         luck = random.Random(f"{job.shot.id}/{job.task.key}").uniform(-SPREAD, SPREAD)
         time.sleep(self._scale * SECONDS[stage] * (1 + luck))
         artefact = self.save(job, PAYLOAD) if job.output else None
-        with self._log.open("a") as file:
-            file.write(f"{stage.value},{self._ready},{began},{time.time()}\n")
+        self._log.write(f"{stage.value},{self._ready},{began},{time.time()}\n")
         parts = tuple(PAYLOAD for _ in range(PARTS[stage]))
         return Made(artefact=artefact, parts=parts, facts={"num_frames": 1})
 
@@ -256,20 +255,20 @@ def busy(run: Run) -> dict[str, float]:
 
 
 def calls(run: Run) -> dict[str, float]:
-    """How many calls a second there were, but for the first tenth and the last."""
+    """How many calls a second there were from when all actors were ready, but for the last tenth."""
     ends = sorted(end for *_, own in run.calls.values() for _, end in own)
-    tenth = len(ends) // 10
-    begin, end = ends[tenth], ends[-tenth - 1]
+    begin, end = max(ready for _, ready, _ in run.calls.values()), ends[-len(ends) // 10]
     clock, used = zip(*run.processor, strict=True)
     processor = float(np.interp(end, clock, used) - np.interp(begin, clock, used))
-    number = len(ends) - 2 * tenth
+    number = sum(begin < each <= end for each in ends)
     return {
-        "calls": len(ends),
+        "calls": number,
         "calls_per_second": number / (end - begin),
         "coordinator_core_percent": 100 * processor / (end - begin),
         "coordinator_milliseconds_per_call": 1000 * processor / number,
         "calls_per_second_of_a_core": number / processor,
         "shots_per_second": run.summary.progress.done / len(ends) * number / (end - begin),
+        "ready_seconds_after_first_call": begin - ends[0],
         "machine_percent": float(np.mean(run.machine)),
     }
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ class Scene:
         assert not left, left
         left = [each for each in self.processes() if not cluster(each)]
         _, alive = psutil.wait_procs(left, timeout=PATIENCE)
-        assert alive == [], "processes are left"
+        assert alive == [], f"processes are left: {[_described(each) for each in alive]}"
 
 
 def undisturbed_hashes(
@@ -146,6 +147,12 @@ def orphans(out: Path) -> Iterator[str]:
             continue
         if name not in ("run.json", "command.json", "videos/README.md"):
             yield name
+
+
+def _described(process: psutil.Process) -> dict[str, Any]:
+    with suppress(psutil.Error):
+        return process.as_dict(["pid", "ppid", "status", "cmdline", "num_threads"])
+    return {"pid": process.pid}
 
 
 def _named(process: psutil.Process, fault: str) -> bool:
