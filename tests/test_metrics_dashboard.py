@@ -68,6 +68,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         stack.callback(ended, run)
         done = f'sum(ltx_ray_shots_total{{run="{RUN}", outcome="done"}}) >= 2'
         wait_until(lambda: server.query(done), run)
+        titles = {title for each in (node, spare) for title in ray.actors_on(each).values()}
+        assert not any(title.startswith("ray::Host") for title in titles), "it lives beside the driver"
         ray.remove(spare)
         yield Watched(server, run, ray, node)
 
