@@ -121,7 +121,7 @@ def _of_actor(fault, module):
 def _of_coordinator(fault, module):
     """Moments of the coordinator's process."""
 
-    def handed_out(coordinator, priority, active, task):
+    def handed_out(dispatcher, priority, active, task):
         if task.key.stage.value == "denoise":
             fault.strike()
 
@@ -129,11 +129,10 @@ def _of_coordinator(fault, module):
         if any(getattr(record, "artefact", None) for record in records):
             fault.strike()
 
-    if module.__name__ == "actors.coordinator":
-        if fault.when == "before":
-            module.Coordinator._admit = _around(module.Coordinator._admit, before=lambda *_: fault.strike())
-        elif fault.when == "in":
-            module.Coordinator._submit = _around(module.Coordinator._submit, after=handed_out)
+    if fault.when == "before" and module.__name__ == "actors.coordinator":
+        module.Coordinator._admit = _around(module.Coordinator._admit, before=lambda *_: fault.strike())
+    elif fault.when == "in" and module.__name__ == "actors.dispatcher":
+        module.Dispatcher._submit = _around(module.Dispatcher._submit, after=handed_out)
     elif module.__name__ == "ltx_ray.ledger.ledger":
         if fault.when == "after":
             module.Ledger.commit = _around_async(module.Ledger.commit, before=committed)
