@@ -152,9 +152,9 @@ def draw(samples: Sequence[Sample], path: Path) -> None:
         ),
         strict=True,
     ):
-        axis.plot(shots, [getattr(each, name) / scale for each in samples])
-        axis.set(xlabel="shots that have ended", title=unit)
-        axis.set_ylim(bottom=0)
+        values = [getattr(each, name) / scale for each in samples]
+        axis.plot(shots, values)
+        axis.set(xlabel="shots that have ended", title=unit, ylim=(0, 1.1 * max(values)))
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
 
