@@ -4,16 +4,13 @@ from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnschedulableError, RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.host import Host, RenderJob
 from actors.progress import Progress, Summary
 from actors.ray_pool import RaySite, first_line
 from ltx_ray.errors import LtxRayError, WorkerLostError
-
-# By the second Ray says that the driver's own node takes no actors any more, as when it is drained.
-_LOST = (RayActorError, ActorUnschedulableError)
 
 
 class RemoteHost:
@@ -33,7 +30,7 @@ class RemoteHost:
         """Render; then its process is gone. Raises WorkerLostError where it went away before that."""
         try:
             summary: Summary = await self._actor.run.remote()
-        except _LOST as error:
+        except RayActorError as error:
             raise WorkerLostError(f"the coordinator was lost: {first_line(error)}") from error
         except RayTaskError as error:
             raise (error.cause if isinstance(error.cause, LtxRayError) else error) from None
@@ -47,11 +44,11 @@ class RemoteHost:
         """How far the run is; None while nobody can tell."""
         try:
             progress: Progress | None = await self._actor.progress.remote()
-        except _LOST:
+        except RayActorError:
             return None
         return progress
 
     async def stop(self) -> None:
         """Stop soon."""
-        with suppress(*_LOST):
+        with suppress(RayActorError):
             await self._actor.stop.remote()

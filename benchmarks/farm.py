@@ -1,7 +1,7 @@
 """What the coordinator costs: the real one, over real Ray actors, whose work is to sleep.
 
     python benchmarks/farm.py busy [--shots 96] [--json]
-    python benchmarks/farm.py calls [--shots 400] [--profile] [--json]
+    python benchmarks/farm.py calls [--shots 800] [--profile] [--json]
 
 A Ray of its own with 16 logical GPUs on this machine. Everything is as in ``ltx-ray render`` but for the work
 of the stages: manifest, plans, pools, crews, the sizer, Ray's calls and object references, artefacts written
@@ -68,13 +68,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("part", choices=("busy", "calls"))
-    parser.add_argument("--shots", type=int, help="96 of busy, 400 of calls")
+    parser.add_argument("--shots", type=int, help="96 of busy, 800 of calls")
     parser.add_argument("--scale", type=float, default=0.1, help="of the stages' seconds, in busy")
     parser.add_argument("--profile", action="store_true", help="of the coordinator's process")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
     asked = parser.parse_args()
     is_busy = asked.part == "busy"
-    shots = asked.shots or (96 if is_busy else 400)
+    shots = asked.shots or (96 if is_busy else 800)
     with tempfile.TemporaryDirectory(prefix="ltx-farm-") as folder, own_ray():
         if is_busy:
             run = render(Path(folder), shots, asked.scale, RenderConfig(), asked.profile)
@@ -257,7 +257,9 @@ def busy(run: Run) -> dict[str, float]:
 def calls(run: Run) -> dict[str, float]:
     """How many calls a second there were from when all actors were ready, but for the last tenth."""
     ends = sorted(end for *_, own in run.calls.values() for _, end in own)
-    begin, end = max(ready for _, ready, _ in run.calls.values()), ends[-len(ends) // 10]
+    begin, end = max(ready for _, ready, _ in run.calls.values()), ends[-1 - len(ends) // 10]
+    if begin >= end:
+        raise SystemExit("the last actor was ready after nine tenths of the calls: ask for more --shots")
     clock, used = zip(*run.processor, strict=True)
     processor = float(np.interp(end, clock, used) - np.interp(begin, clock, used))
     number = sum(begin < each <= end for each in ends)
