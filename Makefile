@@ -30,7 +30,7 @@ demo: $(INSTALLED)
 	@$(BIN)/python examples/show_videos.py examples/shots.jsonl $(DEMO) examples/demo.toml
 
 test: check tools
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
+from actors.idle import Idle
 from actors.nodes import Nodes
 from actors.recycling import Recycling
 from actors.work import OUT_OF_MEMORY, Done, Failure
@@ -31,12 +32,11 @@ class Crew:
         broke: Callable[[Exception], None],
     ) -> None:
         self.least, self.most = 0, most
-        self.idle: list[Worker] = []
+        self.idle = Idle()
         self.busy: set[Worker] = set()
         self._busy_on: Counter[str] = Counter()  # of them, on each node
         self._launcher, self._nodes, self._recycling = launcher, nodes, recycling
         self._changed, self._broke = changed, broke
-        self._idle_since: dict[Worker, float] = {}
         self._launches: dict[asyncio.Task[None], bool] = {}  # whether it has a place
         self._lost_launches = 0
 
@@ -56,6 +56,10 @@ class Crew:
         leaving = sum(self._busy_on[node] for node in self._nodes.closed) if self._nodes.closed else 0
         return len(self.busy) - leaving + len(self.idle) + len(self._launches)
 
+    def works_on(self, node: str) -> bool:
+        """Whether a worker on ``node`` has a job: it will be free again."""
+        return self._busy_on[node] > 0
+
     def launch(self, number: int, avoided: frozenset[str]) -> None:
         """Launch at most ``number`` workers, on none of the ``avoided`` nodes, and none beyond the most."""
         for _ in range(min(number, self.most - self.alive)):
@@ -66,11 +70,7 @@ class Crew:
 
     def begin(self, worker: Worker) -> None:
         """An idle worker gets a job."""
-        if worker is self.idle[-1]:  # as it mostly is: the others need not be looked through
-            self.idle.pop()
-        else:
-            self.idle.remove(worker)
-        self._idle_since.pop(worker, None)
+        self.idle.remove(worker)
         self.busy.add(worker)
         self._busy_on[worker.node] += 1
 
@@ -92,10 +92,10 @@ class Crew:
 
     def let_one_go(self) -> bool:
         """Let an idle worker go, to make room; whether there was one."""
-        if not self.idle:
-            return False
-        self._dismiss(self.idle[-1])
-        return True
+        last = next(reversed(self.idle), None)
+        if last is not None:
+            self._dismiss(last)
+        return last is not None
 
     def settle(self, queued: int, patience: float, *, useful: bool) -> None:
         """Let go of what has no work while so many jobs are ``queued``: launches that find no place yet, and
@@ -110,7 +110,7 @@ class Crew:
             self._launches.pop(task)
         now = asyncio.get_running_loop().time()
         for worker in list(self.idle):
-            is_tired = now - self._idle_since[worker] >= patience and not queued
+            is_tired = now - self.idle.since(worker) >= patience and not queued
             if self.alive > self.most or (is_tired and len(self.idle) + len(self.busy) > self.least):
                 self._dismiss(worker)
 
@@ -160,14 +160,12 @@ class Crew:
         return ran_out or worker.node in self._nodes.closed or self._recycling.is_due(worker, done)
 
     def _rest(self, worker: Worker) -> None:
-        self.idle.append(worker)
-        self._idle_since[worker] = asyncio.get_running_loop().time()
+        self.idle.add(worker, asyncio.get_running_loop().time())
 
     def _dismiss(self, worker: Worker) -> None:
         self.idle.remove(worker)
         self._discard(worker)
 
     def _discard(self, worker: Worker) -> None:
-        self._idle_since.pop(worker, None)
         self._recycling.forget(worker)
         worker.close()

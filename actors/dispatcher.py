@@ -9,8 +9,9 @@ from operator import itemgetter
 
 from actors.admission import DecodeQueue, Priority
 from actors.deadline import Deadlines
+from actors.line import Terms
 from actors.node_care import NodeCare
-from actors.pool import Pool, Terms
+from actors.pool import Pool
 from actors.progress import Tally
 from actors.shot_run import ShotRun
 from actors.work import Done
@@ -126,6 +127,7 @@ class Dispatcher:
             seconds=self._deadlines.of(stage, task.cost),
             alone=active.tries[task.key].alone,
             shunned=self._care.shunned(active.place(task.key)),
+            near=active.whereabouts.near(task),
         )
         future = self._pools[stage].submit(job, active.inputs(task), priority, terms)
         active.pending.add(future)

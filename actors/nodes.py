@@ -7,13 +7,11 @@ job runs, and the node is free again.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Reversible
+from collections.abc import Callable, Collection, Iterable
 from itertools import chain
-from typing import TypeVar
 
+from actors.idle import Idle
 from actors.worker import Worker
-
-W = TypeVar("W", bound=Worker)
 
 
 class Nodes:
@@ -59,12 +57,17 @@ class Nodes:
             self._release(job)
             self._tell()
 
-    def open(self, idle: Reversible[W], busy: Iterable[W], shunned: Collection[str] = ()) -> W | None:
+    def near(self, idle: Idle, near: Iterable[str], shunned: Collection[str]) -> Worker | None:
+        """One of ``idle`` workers on the first of the ``near`` nodes that has one, and is not ``shunned``."""
+        free = (idle.on(node) for node in near if self._is_free(node) and node not in shunned)
+        return next(filter(None, free), None)
+
+    def open(self, idle: Idle, busy: Iterable[Worker], shunned: Collection[str] = ()) -> Worker | None:
         """The one of ``idle`` workers that an ordinary job is given to, mostly the last. None: it waits, for
         a node that is held, or for a ``busy`` worker that is on none of the ``shunned`` nodes."""
         second = None
         for each in reversed(idle):
-            if self._is_open(each.node) and each.node not in self._held:
+            if self._is_free(each.node):
                 if each.node not in shunned:
                     return each
                 second = second or each
@@ -73,7 +76,7 @@ class Nodes:
         elsewhere = (self._is_open(each.node) and each.node not in shunned for each in chain(idle, busy))
         return None if any(elsewhere) else second
 
-    def alone(self, job: object, idle: Iterable[W], busy: Iterable[W]) -> W | None:
+    def alone(self, job: object, idle: Iterable[Worker], busy: Iterable[Worker]) -> Worker | None:
         """The one of ``idle`` workers that ``job`` may have with nothing else on its node. Where there is
         none yet, a node is held for it, on which from now on nothing else begins."""
         alive = [each.node for each in (*idle, *busy)]
@@ -83,7 +86,7 @@ class Nodes:
             asyncio.get_running_loop().call_soon(self._tell)
             held = None
         if held is None:
-            free = [node for node in alive if self._is_open(node) and node not in self._held]
+            free = [node for node in alive if self._is_free(node)]
             if not free:
                 return None
             held = min(free, key=lambda node: self._busy[node])
@@ -95,6 +98,9 @@ class Nodes:
 
     def _is_open(self, node: str) -> bool:
         return node not in self.closed
+
+    def _is_free(self, node: str) -> bool:
+        return self._is_open(node) and node not in self._held
 
     def _tell(self) -> None:
         for changed in self._listeners:

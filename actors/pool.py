@@ -6,19 +6,20 @@ its job fails as lost, and a new worker is launched when there is work for it.
 """
 
 import asyncio
-import heapq
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from actors.crew import Crew
+from actors.line import ORDINARY, Asked, Entry, Line, Rank, Terms
 from actors.nodes import Nodes
 from actors.recycling import Recycling
 from actors.work import Done, Failure
 from actors.worker import Launcher, PoolBrokenError, Worker
 from ltx_ray.errors import TaskHungError
 from ltx_ray.types import Job, Stage
+
+_LOOK_AHEAD = 64  # jobs of a queue that are looked through for one that is near to a free worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +32,6 @@ class PoolState:
     launching: int
     unplaced: int  # of those that are launching: such as find no place yet
     most: int
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How a job wants to be run."""
-
-    seconds: float | None = None  # after which its worker counts as hung
-    alone: bool = False  # with nothing else on its node
-    shunned: frozenset[str] = frozenset()  # nodes on which it failed: it waits for another, if there is one
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Asked:
-    """A job as it waits."""
-
-    job: Job
-    inputs: Sequence[Any]
-    terms: Terms
-    since: float  # by the loop's clock
 
 
 class Pool:
@@ -69,8 +51,7 @@ class Pool:
         self._crew = Crew(
             launcher, most, self._nodes, recycling or Recycling(), self._nodes_changed, self._break
         )
-        self._queue: list[tuple[tuple[float, ...], int, _Asked, asyncio.Future[Done]]] = []
-        self._count = itertools.count()
+        self._line = Line()
         self._serving: set[asyncio.Task[None]] = set()  # those in which a worker has a job
         self._broken: PoolBrokenError | None = None
         self._paused = self._closed = False
@@ -81,34 +62,28 @@ class Pool:
         return self._crew.most
 
     def submit(
-        self, job: Job, inputs: Sequence[Any], priority: tuple[float, ...], terms: Terms = Terms()
+        self, job: Job, inputs: Sequence[Any], priority: Rank, terms: Terms = ORDINARY
     ) -> asyncio.Future[Done]:
         """Queue ``job``; lower ``priority`` goes first, then first come, first served.
 
         A worker that takes longer than ``terms.seconds`` for it is replaced, and the job fails with
-        TaskHungError. What wants a node for itself goes before all else: nothing more begins there meanwhile.
+        TaskHungError.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Done] = loop.create_future()
         if self._broken:
             future.set_exception(self._broken)
             return future
-        rank, asked = priority, _Asked(job, inputs, terms, loop.time())
+        asked = Asked(job, inputs, terms, loop.time(), future)
         if terms.alone:
-            rank = (float("-inf"), *priority)
             future.add_done_callback(lambda ended: self._nodes.drop(asked))
-        heapq.heappush(self._queue, (rank, next(self._count), asked, future))
+        self._line.add(asked, priority)
         self._pump()
         return future
 
-    def rank(self, priority: Callable[[Job], tuple[float, ...]]) -> None:
-        """Order what waits anew; what wants a node for itself stays first."""
-        self._queue = [
-            (rank if asked.terms.alone else priority(asked.job), number, asked, future)
-            for rank, number, asked, future in self._queue
-            if not future.cancelled()
-        ]
-        heapq.heapify(self._queue)
+    def rank(self, priority: Callable[[Job], Rank]) -> None:
+        """Order what waits anew."""
+        self._line.rank(priority)
 
     def pause(self, paused: bool) -> None:
         """Begin nothing more of what is queued, until ``pause(False)``."""
@@ -130,18 +105,18 @@ class Pool:
         that find no place and that nothing waits for any more; but for the first one where the stage is still
         ``useful``. To be called now and then."""
         if not self._closed:
-            queued = 0 if self._paused else len(self._queue)
+            queued = 0 if self._paused else len(self._line)
             self._crew.settle(queued, patience, useful=useful)
 
     def let_one_go(self) -> bool:
         """Let an idle worker go that nothing waits for, to make room; whether there was one."""
-        return not self._queue and self._crew.let_one_go()
+        return not self._line and self._crew.let_one_go()
 
     def state(self) -> PoolState:
         """What the pool is doing now."""
         crew = self._crew
         return PoolState(
-            queued=len(self._queue),
+            queued=len(self._line),
             running=len(crew.busy),
             workers=len(crew.idle) + len(crew.busy),
             launching=crew.launching,
@@ -151,8 +126,7 @@ class Pool:
 
     def oldest(self) -> float | None:
         """Since when, by the loop's clock, the first of the waiting jobs waits; None: none does."""
-        waiting = (asked.since for *_, asked, future in self._queue if not future.cancelled())
-        return min(waiting, default=None)
+        return self._line.oldest()
 
     async def close(self, *, settled: bool = False) -> None:
         """Drop what is queued and let all workers go.
@@ -160,7 +134,7 @@ class Pool:
         ``settled``: wait until no worker has a job any more, for what nobody waits for is still written.
         """
         self._closed = True
-        self._queue.clear()
+        self._line.clear()
         if settled:
             for worker in (*self._crew.idle, *self._crew.busy):
                 worker.close()
@@ -173,37 +147,50 @@ class Pool:
     def _pump(self) -> None:
         if self._paused or self._closed:
             return
-        waiting = []  # for their nodes
-        while self._queue and (self._crew.idle or self._queue[0][-1].cancelled()):
-            entry = heapq.heappop(self._queue)
-            *_, asked, future = entry
-            if future.cancelled():
-                continue
-            worker = self._worker_for(asked)
-            if worker is not None:
-                self._begin(worker, asked, future)
+        self._begin_near()
+        waiting: list[Entry] = []  # for their nodes
+        while (asked := self._line.first()) and self._crew.idle:
+            entry = self._line.pop()
+            if worker := self._worker_for(asked):
+                self._begin(worker, asked)
                 continue
             waiting.append(entry)
             if not (asked.terms.alone or asked.terms.shunned):
                 break  # what takes any worker did not get one: nothing after it does
-        for entry in waiting:
-            heapq.heappush(self._queue, entry)
+        self._line.put_back(waiting)
         avoided = self._nodes.avoided()
         if avoided is None:
             return  # a launch beside what has its node for itself: later
         # What waits although there are idle workers waits for a node: another worker would not help.
-        wanted = len(self._queue) - len(self._crew.idle) - self._crew.launching
+        wanted = len(self._line) - len(self._crew.idle) - self._crew.launching
         self._crew.launch(max(wanted, self._crew.least - self._crew.alive), avoided)
 
-    def _worker_for(self, asked: _Asked) -> Worker | None:
+    def _begin_near(self) -> None:
+        """Of the first jobs in the line, begin those that find a free worker near to what they need. They
+        overtake only such as have busy workers near: those are next there, unless someone has nothing nearer.
+        """
+        passed: list[Entry] = []
+        while (asked := self._line.first()) and self._crew.idle and len(passed) < _LOOK_AHEAD:
+            near = () if asked.terms.alone else asked.terms.near
+            worker = self._nodes.near(self._crew.idle, near, asked.terms.shunned)
+            if worker is None and not any(map(self._crew.works_on, near)):
+                break
+            entry = self._line.pop()
+            if worker:
+                self._begin(worker, asked)
+            else:
+                passed.append(entry)
+        self._line.put_back(passed)
+
+    def _worker_for(self, asked: Asked) -> Worker | None:
         if asked.terms.alone:
             return self._nodes.alone(asked, self._crew.idle, self._crew.busy)
         return self._nodes.open(self._crew.idle, self._crew.busy, asked.terms.shunned)
 
-    def _begin(self, worker: Worker, asked: _Asked, future: asyncio.Future[Done]) -> None:
+    def _begin(self, worker: Worker, asked: Asked) -> None:
         self._crew.begin(worker)
         self._nodes.begin(worker.node)
-        serving = asyncio.get_running_loop().create_task(self._serve(worker, asked, future))
+        serving = asyncio.get_running_loop().create_task(self._serve(worker, asked))
         self._serving.add(serving)
         serving.add_done_callback(self._serving.discard)
 
@@ -211,7 +198,7 @@ class Pool:
         self._crew.leave_closed()
         self._pump()
 
-    async def _serve(self, worker: Worker, asked: _Asked, future: asyncio.Future[Done]) -> None:
+    async def _serve(self, worker: Worker, asked: Asked) -> None:
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
@@ -220,32 +207,29 @@ class Pool:
         except Exception as raised:  # a failed job is a result: a worker that raises is in no known state
             self._end(worker, asked, None)
             error = self._hung(asked) if limit.expired() else raised
-            self._answer(future, worker, Done(outcome=Failure.of(error)), began, clock())
+            self._answer(asked, worker, Done(outcome=Failure.of(error)), began, clock())
         else:
             self._end(worker, asked, done)
-            self._answer(future, worker, done, began, clock())
+            self._answer(asked, worker, done, began, clock())
         self._pump()
 
-    def _hung(self, asked: _Asked) -> Exception:
+    def _hung(self, asked: Asked) -> Exception:
         return TaskHungError(
             f"{asked.job.task.key} should take less than {asked.terms.seconds:.0f} s, but did not end"
         )
 
-    def _answer(
-        self, future: asyncio.Future[Done], worker: Worker, done: Done, began: float, ended: float
-    ) -> None:
-        if not future.done():
+    def _answer(self, asked: Asked, worker: Worker, done: Done, began: float, ended: float) -> None:
+        if not asked.future.done():
             done = replace(done, worker_node=worker.node, seconds=ended - began, ended=ended)
-            future.set_result(done)
+            asked.future.set_result(done)
 
-    def _end(self, worker: Worker, asked: _Asked, done: Done | None) -> None:
+    def _end(self, worker: Worker, asked: Asked, done: Done | None) -> None:
         self._crew.end(worker, done)
         self._nodes.end(worker.node, asked)
 
     def _break(self, error: Exception) -> None:
         self._broken = PoolBrokenError(f"no worker for stage {self.stage} could be started: {error}")
         self._broken.__cause__ = error
-        while self._queue:
-            future = heapq.heappop(self._queue)[-1]
-            if not future.done():
-                future.set_exception(self._broken)
+        for asked in self._line.clear():
+            if not asked.future.done():
+                asked.future.set_exception(self._broken)

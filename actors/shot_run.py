@@ -7,6 +7,7 @@ from typing import Any
 
 from actors.retry import Tries
 from actors.shot_log import ShotLog
+from actors.whereabouts import Whereabouts
 from actors.work import PARTS, Done
 from ltx_ray.ledger.records import ArtefactRecord
 from ltx_ray.planning.chunks import final_frames
@@ -57,6 +58,7 @@ class ShotRun:
         self.records = dict(records)
         self.frontier = Frontier(plan, self.records)
         self.tries: dict[TaskKey, Tries] = {}
+        self.whereabouts = Whereabouts(plan)
         self.log = ShotLog()
         self.log.say(f"begins, generation {generation}: {len(self.records)} results are there already")
         self.pending: set[asyncio.Future[Done]] = set()  # what the pools were asked for
@@ -147,6 +149,7 @@ class ShotRun:
             self._adapted[key] = adapted
         for part, handle in enumerate(done.parts[: PARTS[key.stage]]):
             self._payloads[Need(key, part)] = handle
+        self.whereabouts.made(key, done.worker_node)
         self._count_seconds(key.stage, receipt.seconds)
         for need in self.frontier.complete(key):
             self._payloads.pop(need, None)

@@ -149,13 +149,14 @@ async def _run(spec: RunSpec, manifest: str, peak: Peak) -> dict[str, float]:
     index = index_manifest(manifest, spec.config)
     index_seconds = time.perf_counter() - began
     ledger, history = Ledger.open(Store(spec.out), inline=True)
+    publisher = _Ending(spec.out, peak)
     coordinator = Coordinator(
         spec,
         shots(manifest, spec.config, index),
         simulated_pools(dict.fromkeys(Stage, WORKERS), lambda job: Fate(seconds=1.0)),
         ledger,
         history,
-        _Ending(spec.out, peak),
+        publisher,
         total=index.num_rows,
         cost=index.cost,
         total_cost=index.total_cost,
@@ -163,8 +164,6 @@ async def _run(spec: RunSpec, manifest: str, peak: Peak) -> dict[str, float]:
     )
     summary = await coordinator.run()
     assert summary.progress.done == index.num_rows
-    publisher = coordinator._publisher
-    assert isinstance(publisher, _Ending)
     return {
         "running": publisher.running,
         "ending": peak.take(),
@@ -182,10 +181,10 @@ class _Ending(Publisher):
         self._peak = peak
         self.running = 0
 
-    async def finish(self, results: Any, *, complete: bool, kept: Any = ()) -> None:
+    async def finish(self, results: Any, **how: Any) -> None:
         """As the publisher does, after a look at the peak."""
         self.running = self._peak.take()
-        await super().finish(results, complete=complete, kept=kept)
+        await super().finish(results, **how)
 
 
 # -- media ---------------------------------------------------------------------------------------------

@@ -21,6 +21,14 @@ from s3 import s3_server
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
+# Files that start clusters are handed out first: what is left when the others have nothing more is short.
+_LONG = ("test_chaos_", "test_jobs_submit", "test_metrics_dashboard", "test_render_", "test_training_request")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order in which files are handed out."""
+    items.sort(key=lambda item: not item.path.name.startswith(_LONG))
+
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from planned import settings_of, shot_of
 
+from actors.line import Terms
 from actors.nodes import Nodes
-from actors.pool import Pool, Terms
+from actors.pool import Pool
 from actors.recycling import Recycling
 from actors.room import Room
 from actors.simulated_pool import Fate, SimulatedWorker, run_virtually
@@ -142,6 +143,28 @@ def test_what_failed_on_a_node_is_tried_on_another_if_one_is_free() -> None:
     virtually(main())
     assert (cluster.where("not on a"), cluster.where("not on b")) == ("b", "a")
     assert cluster.where("nowhere") in ("a", "b"), "a node on which it failed is better than none"
+
+
+def test_a_job_goes_to_a_near_node_where_a_worker_is_free_and_waits_for_none() -> None:
+    cluster = Cluster(["a", "b"])
+
+    async def main() -> None:
+        pool = cluster.pool(2)
+        await asyncio.gather(*(pool.submit(job_of(str(number)), (), (0.0,)) for number in range(2)))
+        for node in ("a", "b"):
+            await pool.submit(job_of(f"near {node}"), (), (0.0,), Terms(near=(node,)))
+        near_a = Terms(near=("gone", "a"))
+        both = [pool.submit(job_of(name), (), (0.0,), near_a) for name in ("first", "second")]
+        await asyncio.gather(*both)
+        await pool.submit(job_of("not there"), (), (0.0,), Terms(near=("a",), shunned=frozenset({"a"})))
+        cluster.nodes.close({"a"})
+        await pool.submit(job_of("closed"), (), (0.0,), Terms(near=("a",)))
+        await pool.close()
+
+    virtually(main())
+    assert [cluster.where(f"near {node}") for node in ("a", "b")] == ["a", "b"]
+    assert (cluster.where("first"), cluster.where("second")) == ("a", "b")
+    assert (cluster.where("not there"), cluster.where("closed")) == ("b", "b")
 
 
 def test_a_job_alone_on_its_node_overlaps_nothing_there_and_everything_elsewhere() -> None:

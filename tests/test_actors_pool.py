@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planned import settings_of, shot_of
 
-from actors.pool import Pool, Terms
+from actors.line import Terms
+from actors.pool import Pool
 from actors.simulated_pool import Fate, SimulatedLauncher, SimulatedWorker, run_virtually
 from actors.work import Done, Failure
 from actors.worker import PoolBrokenError, Worker

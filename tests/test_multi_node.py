@@ -18,6 +18,7 @@ from faulty_runs import ended_by_hand, orphans, undisturbed_hashes
 from ray_cluster import Cluster, cluster
 from runs import command, committed_chunks, finish, start, video_hashes, wait_until
 
+from cluster.census import MARKET_LABEL
 from jobs.status import report
 from jobs.verify import verify
 from ltx_ray.ledger.lease import read_lease
@@ -222,3 +223,28 @@ def test_two_runs_on_one_cluster_know_nothing_of_each_other(
     assert lease.progress is not None
     assert (lease.epoch, lease.progress["retries"]) == (1, 0), "what became of one was felt by the other"
     assert not set(done_by(outs[0]).values()) & set(done_by(outs[1]).values()), "actors are of one run"
+
+
+@pytest.mark.slow
+def test_stages_are_on_the_market_that_they_ask_for_and_elsewhere_when_it_is_gone(
+    nodes: Cluster, few: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    manifest, undisturbed = few
+    out = tmp_path / "out"
+    others = nodes.top_up(3, NODE)
+    spot, lasting = (nodes.add(NODE, labels={MARKET_LABEL: market}) for market in ("spot", "on-demand"))
+    market = 'pools.market={denoise = "spot", decode = "spot", assemble = "on-demand"}'
+    run = begun(nodes, manifest, out, "--denoisers", "1", "--set", market)
+
+    def stages_on(node: str) -> set[str]:
+        return {name.removeprefix("ray::").partition(".")[0].strip() for name in titles(nodes, node)}
+
+    wait_until(
+        lambda: {"Denoiser", "TileDecoder"} <= stages_on(spot) and "Assembler" in stages_on(lasting), run
+    )
+    asked = {"Denoiser", "TileDecoder", "Assembler"}
+    assert not asked & set().union(*map(stages_on, others)), "there was room where they were to be"
+    lose(nodes, spot)
+    finish(run)
+    assert video_hashes(out) == undisturbed
+    assert set(committed_chunks(out).values()) == {1}
