@@ -57,10 +57,9 @@ class Nodes:
             self._release(job)
             self._tell()
 
-    def near(self, idle: Idle, near: Iterable[str], shunned: Collection[str]) -> Worker | None:
-        """One of ``idle`` workers on the first of the ``near`` nodes that has one, and is not ``shunned``."""
-        free = (idle.on(node) for node in near if self._is_free(node) and node not in shunned)
-        return next(filter(None, free), None)
+    def usable(self, near: Iterable[str], shunned: Collection[str]) -> list[str]:
+        """Of the ``near`` nodes, those on which a job may begin that failed on the ``shunned`` ones."""
+        return [node for node in near if self._is_free(node) and node not in shunned]
 
     def open(self, idle: Idle, busy: Iterable[Worker], shunned: Collection[str] = ()) -> Worker | None:
         """The one of ``idle`` workers that an ordinary job is given to, mostly the last. None: it waits, for

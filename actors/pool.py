@@ -171,8 +171,9 @@ class Pool:
         """
         passed: list[Entry] = []
         while (asked := self._line.first()) and self._crew.idle and len(passed) < _LOOK_AHEAD:
-            near = () if asked.terms.alone else asked.terms.near
-            worker = self._nodes.near(self._crew.idle, near, asked.terms.shunned)
+            terms = asked.terms
+            near = [] if terms.alone else self._nodes.usable(terms.near, terms.shunned)
+            worker = next(filter(None, map(self._crew.idle.on, near)), None)
             if worker is None and not any(map(self._crew.works_on, near)):
                 break
             entry = self._line.pop()

@@ -167,6 +167,30 @@ def test_a_job_goes_to_a_near_node_where_a_worker_is_free_and_waits_for_none() -
     assert (cluster.where("not there"), cluster.where("closed")) == ("b", "b")
 
 
+def test_what_is_near_overtakes_only_what_is_next_elsewhere() -> None:
+    cluster = Cluster(["a", "b"], seconds=lambda name: 2.0 if name == "long" else 1.0)
+
+    async def main() -> None:
+        pool = cluster.pool(2)
+        await asyncio.gather(*(pool.submit(job_of(str(number)), (), (0.0,)) for number in range(2)))
+        jobs = [
+            ("long", Terms(near=("a",))),  # takes two seconds there
+            ("short", Terms(near=("b",))),  # after one of which b has the choice
+            ("for a", Terms(near=("a",))),
+            ("for b", Terms(near=("b",))),
+            ("lost", Terms(near=("a",), shunned=frozenset({"a"}))),  # nobody will come free for it
+        ]
+        ends = [
+            pool.submit(job_of(name), (), (float(rank),), terms) for rank, (name, terms) in enumerate(jobs)
+        ]
+        await asyncio.gather(*ends)
+        await pool.close()
+
+    virtually(main())
+    ran = [(name, node) for name, node, *_ in sorted(cluster.ran[2:], key=lambda each: each[2])]
+    assert ran == [("short", "b"), ("long", "a"), ("for b", "b"), ("for a", "a"), ("lost", "b")]
+
+
 def test_a_job_alone_on_its_node_overlaps_nothing_there_and_everything_elsewhere() -> None:
     cluster = Cluster(["a", "b"], seconds=lambda name: 3.0 if name == "large" else 1.0)
 
