@@ -201,6 +201,7 @@ def test_a_killed_driver_is_told_and_the_same_command_goes_on(
     assert verify(str(out)).findings == (), "uploaded files are not extra"
 
 
+@pytest.mark.slow
 def test_shards_are_jobs_of_their_own(
     head: Head, manifest: Path, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:

@@ -91,6 +91,7 @@ def test_an_out_that_a_node_does_not_see_is_refused_and_a_shared_one_is_not(
     assert not list((tmp_path / "out").glob("doctor-*"))
 
 
+@pytest.mark.slow
 def test_an_unfit_node_that_joins_later_is_named_and_gets_no_work(
     made: Cluster, places: tuple[Path, Path], tmp_path: Path
 ) -> None:
