@@ -25,7 +25,7 @@ class PlanRequest:
 
     manifest: str
     config: RenderConfig
-    profile: str  # path of its file
+    profile: str | None  # path of its file
     gpus: tuple[int, ...] = ()  # numbers of GPUs to try
     cpus: int | None = None  # instead: a machine without GPUs
     price: float = 0.0  # of a GPU for an hour
@@ -75,7 +75,12 @@ def plan(request: PlanRequest) -> list[tuple[Plan, Bars]]:
     return [_plan(request, spec, profile, gpus) for gpus in request.gpus or (0,)]
 
 
-def _read(path: str) -> Profile:
+def _read(path: str | None) -> Profile:
+    if not path:
+        raise ConfigError(
+            "a plan wants --profile FILE, how long tasks take on the machines that it is for: render a few "
+            "shots there, and fit it with `ltx-ray profile OUT --write FILE`"
+        )
     try:
         return Profile.parse(Path(path).read_bytes(), path)
     except OSError as error:

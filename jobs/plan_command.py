@@ -13,9 +13,9 @@ from jobs.options import Config, InputRoots, Json, Manifest, Model, Settings, ab
 def plan(
     manifest: Manifest,
     profile: Annotated[
-        str,
+        str | None,
         typer.Option(metavar="FILE", help="What tasks take, as `ltx-ray profile OUT --write FILE` found it."),
-    ],
+    ] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="GPUs of the cluster.")] = None,
     sweep_gpus: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Several numbers of GPUs, to compare.")
@@ -50,7 +50,7 @@ def plan(
     request = PlanRequest(
         manifest=absolute(manifest),
         config=chosen,
-        profile=absolute(profile),
+        profile=profile and absolute(profile),
         gpus=_numbers(sweep_gpus) if sweep_gpus else (() if gpus is None else (gpus,)),
         cpus=cpus,
         price=chosen.metrics.price_per_gpu_hour if price is None else price,

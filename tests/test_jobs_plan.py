@@ -123,6 +123,7 @@ def test_what_a_plan_cannot_be_made_of_is_told(measured: tuple[Path, Path], tmp_
         plan(PlanRequest(**ours))
     with pytest.raises(ConfigError, match="one of them"):
         plan(PlanRequest(**ours, gpus=(2,), cpus=2))
+    assert "render a few" in " ".join(command("plan", str(manifest), "--gpus", "2", code=2).stderr.split())
     with pytest.raises(ConfigError, match="must be a file"):
         plan(PlanRequest(**{**ours, "profile": str(tmp_path / "none.json")}, gpus=(2,)))
     empty = write_manifest(tmp_path / "bad.jsonl", ROWS[:1])
