@@ -110,7 +110,7 @@ class Crew:
             self._launches.pop(task)
         now = asyncio.get_running_loop().time()
         for worker in list(self.idle):
-            is_tired = now - self.idle.since(worker) >= patience and not queued
+            is_tired = now - self.idle[worker] >= patience and not queued
             if self.alive > self.most or (is_tired and len(self.idle) + len(self.busy) > self.least):
                 self._dismiss(worker)
 

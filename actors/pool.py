@@ -157,7 +157,8 @@ class Pool:
             waiting.append(entry)
             if not (asked.terms.alone or asked.terms.shunned):
                 break  # what takes any worker did not get one: nothing after it does
-        self._line.put_back(waiting)
+        if waiting:
+            self._line.put_back(waiting)
         avoided = self._nodes.avoided()
         if avoided is None:
             return  # a launch beside what has its node for itself: later
@@ -170,9 +171,11 @@ class Pool:
         overtake only such as have busy workers near: those are next there, unless someone has nothing nearer.
         """
         passed: list[Entry] = []
-        while (asked := self._line.first()) and self._crew.idle and len(passed) < _LOOK_AHEAD:
+        while self._crew.idle and (asked := self._line.first()) and len(passed) < _LOOK_AHEAD:
             terms = asked.terms
-            near = [] if terms.alone else self._nodes.usable(terms.near, terms.shunned)
+            if terms.alone or not terms.near:
+                break
+            near = self._nodes.usable(terms.near, terms.shunned)
             worker = next(filter(None, map(self._crew.idle.on, near)), None)
             if worker is None and not any(map(self._crew.works_on, near)):
                 break
@@ -181,7 +184,8 @@ class Pool:
                 self._begin(worker, asked)
             else:
                 passed.append(entry)
-        self._line.put_back(passed)
+        if passed:
+            self._line.put_back(passed)
 
     def _worker_for(self, asked: Asked) -> Worker | None:
         if asked.terms.alone:

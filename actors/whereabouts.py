@@ -17,12 +17,14 @@ class Whereabouts:
     def __init__(self, plan: ShotPlan) -> None:
         self._plan = plan
         self._made_on: dict[TaskKey, str] = {}
+        self._nodes: dict[str, None] = {}  # on which results were made
         self._segment = ""  # where the last one was made
 
     def made(self, key: TaskKey, node: str) -> None:
         """The result of a task was made on ``node``."""
         if node:
             self._made_on[key] = node
+            self._nodes[node] = None
             if key.stage is Stage.ASSEMBLE:
                 self._segment = node
 
@@ -30,6 +32,8 @@ class Whereabouts:
         """Nodes on which ``task`` would be near to what it needs, the best of them first."""
         if task.key.stage not in (Stage.DECODE, Stage.ASSEMBLE):
             return ()
+        if len(self._nodes) < 2:  # as on one machine: there is nothing to weigh
+            return tuple(self._nodes)
         held: Counter[str] = Counter()
         for need in task.needs:
             if node := self._made_on.get(need.key):
