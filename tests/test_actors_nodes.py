@@ -46,6 +46,12 @@ class Cluster:
         self.launched.append(place)
         return PlacedWorker(self, place)
 
+    async def with_two_idle(self) -> Pool:
+        """A pool with two workers that have had a job each."""
+        pool = self.pool(2)
+        await asyncio.gather(*(pool.submit(job_of(str(number)), (), (0.0,)) for number in range(2)))
+        return pool
+
     def where(self, name: str) -> str:
         """The node on which the last job of that name ran."""
         return [node for job, node, *_ in self.ran if job == name][-1]
@@ -133,8 +139,7 @@ def test_what_failed_on_a_node_is_tried_on_another_if_one_is_free() -> None:
     cluster = Cluster(["a", "b"])
 
     async def main() -> None:
-        pool = cluster.pool(2)
-        await asyncio.gather(*(pool.submit(job_of(str(number)), (), (0.0,)) for number in range(2)))
+        pool = await cluster.with_two_idle()
         for node in ("a", "b"):
             await pool.submit(job_of(f"not on {node}"), (), (0.0,), Terms(shunned=frozenset({node})))
         await pool.submit(job_of("nowhere"), (), (0.0,), Terms(shunned=frozenset({"a", "b"})))
@@ -149,8 +154,7 @@ def test_a_job_goes_to_a_near_node_where_a_worker_is_free_and_waits_for_none() -
     cluster = Cluster(["a", "b"])
 
     async def main() -> None:
-        pool = cluster.pool(2)
-        await asyncio.gather(*(pool.submit(job_of(str(number)), (), (0.0,)) for number in range(2)))
+        pool = await cluster.with_two_idle()
         for node in ("a", "b"):
             await pool.submit(job_of(f"near {node}"), (), (0.0,), Terms(near=(node,)))
         near_a = Terms(near=("gone", "a"))
@@ -171,8 +175,7 @@ def test_what_is_near_overtakes_only_what_is_next_elsewhere() -> None:
     cluster = Cluster(["a", "b"], seconds=lambda name: 2.0 if name == "long" else 1.0)
 
     async def main() -> None:
-        pool = cluster.pool(2)
-        await asyncio.gather(*(pool.submit(job_of(str(number)), (), (0.0,)) for number in range(2)))
+        pool = await cluster.with_two_idle()
         jobs = [
             ("long", Terms(near=("a",))),  # takes two seconds there
             ("short", Terms(near=("b",))),  # after one of which b has the choice

@@ -40,7 +40,7 @@ def test_a_slab_is_assembled_where_most_of_its_pixels_are() -> None:
     assert found.near(TASKS[TaskKey(Stage.ASSEMBLE, 1)]) == ("b", "c", "a")
 
 
-def test_a_tile_is_decoded_where_the_shots_pixels_were_last_else_where_its_latents_are() -> None:
+def test_a_tile_is_decoded_where_the_last_segment_was_made_else_where_its_latents_are() -> None:
     found, task = Whereabouts(PLAN), TASKS[decode(0, 0)]
     assert found.near(task) == ()
     for need in task.needs:
