@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shots", type=int, default=1000)
     parser.add_argument("--output", type=Path, default=Path("out/soak"))
     asked = parser.parse_args(arguments)
+    if (asked.output / "out").exists():
+        parser.error(f"{asked.output / 'out'} is there already: name a new --output")
     samples = soak(asked.output, asked.shots)
     figures = growth(samples)
     (asked.output / "soak.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
